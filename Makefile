@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every entry point of the project; `make help` lists them.
+#
+# Each source directory becomes one archive under build/<variant>/lib; programs and tests link the archives that the
+# include rules (tools/dev/check-includes) let them see. A new .c file or test needs no line here.
+
+VARIANT ?= plain
+B       := build/$(VARIANT)
+CC      ?= gcc
+PREFIX  ?= /usr/local
+DESTDIR ?=
+JOBS    ?= $(shell nproc)
+Q       := $(if $(V),,@)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+	-Wimplicit-fallthrough -Wpointer-arith -Wundef -Wformat=2 -Werror
+OPT_plain := -O2
+OPT_asan  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -DSTRATA_ASAN
+OPT_tsan  := -O1 -fsanitize=thread
+OPT_cover := -O0 --coverage
+VERSION   := $(shell cat VERSION 2>/dev/null)
+CFLAGS_ALL := -std=gnu11 -g -fno-omit-frame-pointer -fno-common -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DSTRATA_VERSION='"$(VERSION)"' \
+	-I. -I$(B)/gen $(OPT_$(VARIANT)) $(CFLAGS)
+LDLIBS := -Wl,--as-needed -luring -laio -lisal -lrocksdb -lmicrohttpd -lcurl -ljansson -linih -lprotobuf-c -lgnutls -lblkid -lpthread -lm
+
+# ---- modules ---------------------------------------------------------------------------------------------------------
+CORE      := src/wire src/ioe src/model src/base
+IOPATH    := io-path/volume io-path/node io-path/device
+METADATA  := metadata/api metadata/rpc metadata/jobs metadata/policy metadata/cluster metadata/san metadata/store
+TARGETS   := targets/nbd
+MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib
+
+# what a program or the tests of a directory link, by name
+LINK_base     := src/base
+LINK_model    := src/model src/base
+LINK_ioe      := src/ioe src/model src/base
+LINK_wire     := $(CORE)
+LINK_device   := io-path/device $(CORE)
+LINK_node     := io-path/node io-path/device $(CORE)
+LINK_volume   := $(IOPATH) $(CORE)
+LINK_nbd      := targets/nbd $(IOPATH) $(CORE)
+LINK_store    := metadata/store $(CORE)
+LINK_san      := metadata/san metadata/store $(CORE)
+LINK_metadata := $(METADATA) $(CORE)
+LINK_fsck     := tools/fsck $(METADATA) $(IOPATH) $(CORE)
+LINK_all      := tools/fsck $(TARGETS) $(METADATA) $(IOPATH) $(CORE)
+
+lib = $(B)/lib/$(subst /,-,$(1)).a
+libs = $(foreach m,$(1),$(call lib,$(m)))
+
+PROTOS   := $(wildcard src/wire/*.proto)
+PROTO_H  := $(PROTOS:%.proto=$(B)/gen/%.pb-c.h)
+PROTO_O  := $(PROTOS:%.proto=$(B)/gen/%.pb-c.o)
+UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
+UNIT_BIN := $(UNIT_SRC:%.c=$(B)/%)
+BINS     := $(if $(wildcard metadata/main.c),strata-metad) $(if $(wildcard io-path/main.c),strata-noded) \
+	$(if $(wildcard tools/cli/main.c),strata)
+
+.DEFAULT_GOAL := all
+.PHONY: all help
+all: $(BINS:%=build/bin/%) ## build the programs into build/bin
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+.SECONDARY:
+$(B)/%.o: %.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC    $<")
+	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -MMD -MP -c -o $@ $<
+
+$(B)/gen/%.pb-c.h $(B)/gen/%.pb-c.c &: %.proto
+	@mkdir -p $(@D)
+	$(Q)protoc-c --c_out=$(B)/gen $<
+$(B)/gen/%.pb-c.o: $(B)/gen/%.pb-c.c
+	$(Q)$(CC) $(CFLAGS_ALL) -w -c -o $@ $<
+
+define module_rule
+SRC_$(1) := $$(filter-out %/main.c,$$(wildcard $(1)/*.c))
+$(call lib,$(1)): $$(SRC_$(1):%.c=$(B)/%.o) $(if $(filter src/wire,$(1)),$(PROTO_O))
+	@mkdir -p $$(@D)
+	$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach m,$(MODULES),$(eval $(call module_rule,$(m))))
+
+define link
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD    $@")
+	$(Q)$(CC) $(CFLAGS_ALL) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1) $(LDLIBS)
+endef
+
+$(B)/bin/strata-metad: $(B)/metadata/main.o $(call libs,$(LINK_metadata))
+	$(call link)
+$(B)/bin/strata-noded: $(B)/io-path/main.o $(call libs,$(LINK_nbd))
+	$(call link)
+$(B)/bin/strata: $(patsubst %.c,$(B)/%.o,$(wildcard tools/cli/*.c)) $(call libs,$(LINK_fsck))
+	$(call link)
+# build/bin holds the plain build; sanitizer builds stay in build/<variant>/bin
+build/bin/%: build/plain/bin/%
+	@mkdir -p $(@D)
+	$(Q)ln -f $< $@
+
+# tests/unit/<name>/test_x.c links LINK_<name> and tests/lib
+define unit_rule
+$(B)/$(basename $(1)): $(B)/$(basename $(1)).o $(call libs,tests/lib $(LINK_$(notdir $(patsubst %/,%,$(dir $(1))))))
+	$$(call link,-lcmocka)
+endef
+$(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t))))
+
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+# ---- what people run -------------------------------------------------------------------------------------------------
+.PHONY: deps deps-test unit programs check check-quick check-unit check-asan check-tsan check-e2e lint format clean install quickstart bench
+deps: ## install the Debian packages a build needs
+	@tools/dev/install-deps build
+deps-test: ## install those and what the tests need
+	@tools/dev/install-deps build test
+unit: $(UNIT_BIN) ## build the unit tests of VARIANT=plain|asan|tsan
+programs: $(BINS:%=$(B)/bin/%)
+
+check: deps-test ## everything CI runs: lint, unit tests (plain and ASan+UBSan), end-to-end tests
+	@tools/dev/check all
+check-quick: ## lint and unit tests; no root, no network, no device
+	@tools/dev/check quick
+check-unit: ## unit tests of the plain build
+	@tools/dev/check unit
+check-asan: ## unit tests under ASan+UBSan
+	@tools/dev/check asan
+check-tsan: ## unit tests under TSan
+	@tools/dev/check tsan
+check-e2e: ## end-to-end tests with real daemons
+	@tools/dev/check e2e
+
+lint: ## layout, include rules, forbidden calls, shell scripts
+	@tools/dev/lint
+format: ## apply .clang-format
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean: ## remove build/
+	rm -rf build
+
+install: all ## install programs, man pages, completion and units (DESTDIR=, PREFIX=)
+	@tools/dev/install "$(DESTDIR)" "$(PREFIX)"

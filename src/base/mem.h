@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mem.h - the only way to allocate, so that tests can make the Nth allocation fail.
+ *
+ * Every function returns NULL when memory is short; callers handle it (-ENOMEM). The data path allocates at start only. */
+#ifndef STRATA_BASE_MEM_H
+#define STRATA_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void *mem_alloc(size_t len_bytes);                     /* contents undefined */
+void *mem_zalloc(size_t len_bytes);                    /* zeroed */
+void *mem_zalloc_array(size_t n, size_t elem_bytes);   /* zeroed; NULL on overflow too */
+void *mem_realloc(void *p, size_t n, size_t elem_bytes); /* like reallocarray: p stays valid on failure */
+void *mem_alloc_aligned(size_t align_bytes, size_t len_bytes); /* align: a power of two; contents undefined */
+char *mem_strdup(const char *s);
+char *mem_strndup(const char *s, size_t len_bytes);
+char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void mem_free(void *p); /* NULL is fine */
+
+/* Tests: let `after` allocations succeed, then fail `times` of them (UINT64_MAX: all). mem_fail_at(UINT64_MAX, 0) ends it. */
+void mem_fail_at(uint64_t after, uint64_t times);
+/* Allocations made and not freed; for leak checks in tests that have no sanitizer. */
+uint64_t mem_live(void);
+
+#endif
