@@ -18,18 +18,19 @@
 #include "src/model/ids.h"
 
 enum chunk_op {
-	CHUNK_READ,   /* blocks [block, block + blocks_n) into buf, verified; holes and zeros read as zeros (see states) */
-	CHUNK_WRITE,  /* buf, whose plain CRC32Cs are in crcs; opens a free slot when cgen is newer than any it remembers */
-	CHUNK_CLEAR,  /* the blocks become CHUNK_F_ZERO ? zero : hole (a hole in a free slot: nothing to do); their space is punched */
+	CHUNK_READ, /* blocks [block, block + blocks_n) into buf, verified; holes and zeros read as zeros (see states) */
+	CHUNK_WRITE, /* buf, whose plain CRC32Cs are in crcs; opens a free slot when cgen is newer than any it remembers */
+	CHUNK_CLEAR, /* the blocks become CHUNK_F_ZERO ? zero : hole (a hole in a free slot: nothing to do); their space is punched */
 	CHUNK_STATUS, /* states only; no data is read */
-	CHUNK_FLUSH,  /* what was acknowledged on the device before this was submitted is stable; only dev, volume and epoch matter */
-	CHUNK_FREE,   /* the slot is free, its space given back, cgen (and all below) never valid again; labels and epoch do not matter */
+	CHUNK_FLUSH, /* what was acknowledged on the device before this was submitted is stable; only dev, volume and epoch matter */
+	CHUNK_FREE, /* the slot is free, its space given back, cgen (and all below) never valid again; labels and epoch do not matter */
 };
 
 enum chunk_flags {
-	CHUNK_F_STABLE = 1 << 0,   /* WRITE, CLEAR: answer only when stable (FUA, writethrough) */
-	CHUNK_F_ZERO = 1 << 1,     /* CLEAR: to zero instead of hole */
-	CHUNK_F_IF_EMPTY = 1 << 2, /* FREE: only if no block is present, else -ENOTEMPTY and nothing changes */
+	CHUNK_F_STABLE = 1 << 0, /* WRITE, CLEAR: answer only when stable (FUA, writethrough) */
+	CHUNK_F_ZERO = 1 << 1,	 /* CLEAR: to zero instead of hole */
+	CHUNK_F_IF_EMPTY =
+	    1 << 2, /* FREE: only if no block is present, else -ENOTEMPTY and nothing changes */
 };
 
 struct chunk_req {
@@ -40,18 +41,22 @@ struct chunk_req {
 	volume_id volume;
 	uint32_t slot;
 	uint64_t cgen;
-	uint64_t epoch; /* of the volume; a device that knows an older one makes this one durable first */
-	layer_id layer; /* labels: written when the slot opens, for rebuild; checked on every request to an open slot */
+	uint64_t
+	    epoch; /* of the volume; a device that knows an older one makes this one durable first */
+	layer_id
+	    layer; /* labels: written when the slot opens, for rebuild; checked on every request to an open slot */
 	uint32_t chunk;
 	uint32_t block, blocks_n; /* within the chunk */
-	void *buf;                /* blocks_n * BLOCK_BYTES, aligned to BLOCK_BYTES */
-	uint32_t *crcs;           /* blocks_n plain CRC32Cs; WRITE: given. READ: returned if not NULL (0 for holes and zeros) */
-	uint8_t *states;          /* blocks_n of enum block_state; READ, STATUS: returned if not NULL */
+	void *buf;		  /* blocks_n * BLOCK_BYTES, aligned to BLOCK_BYTES */
+	uint32_t *
+	    crcs; /* blocks_n plain CRC32Cs; WRITE: given. READ: returned if not NULL (0 for holes and zeros) */
+	uint8_t *states; /* blocks_n of enum block_state; READ, STATUS: returned if not NULL */
 	void (*done)(struct chunk_req *r);
 	/* results */
 	int status;
 	uint32_t present_n; /* blocks of the slot that are data or bad after the operation */
-	bool volatile_ack;  /* WRITE, CLEAR: acknowledged, and not yet stable: a flush of this device is owed */
+	bool
+	    volatile_ack; /* WRITE, CLEAR: acknowledged, and not yet stable: a flush of this device is owed */
 	/* whoever carries the request, in turn */
 	struct list link;
 	uint64_t priv[6];

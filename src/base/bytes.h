@@ -12,22 +12,22 @@
 #include <stdint.h>
 #include <string.h>
 
-#define BYTES_DEFINE(order, bits)                                                                                      \
-	struct order##bits {                                                                                           \
-		uint8_t b[bits / 8];                                                                                   \
-	};                                                                                                             \
-	static inline uint##bits##_t get_##order##bits(struct order##bits v)                                           \
-	{                                                                                                              \
-		uint##bits##_t x;                                                                                      \
-		memcpy(&x, v.b, sizeof(x));                                                                            \
-		return order##bits##toh(x);                                                                            \
-	}                                                                                                              \
-	static inline struct order##bits to_##order##bits(uint##bits##_t x)                                            \
-	{                                                                                                              \
-		struct order##bits v;                                                                                  \
-		x = hto##order##bits(x);                                                                               \
-		memcpy(v.b, &x, sizeof(x));                                                                            \
-		return v;                                                                                              \
+#define BYTES_DEFINE(order, bits)                                            \
+	struct order##bits {                                                 \
+		uint8_t b[bits / 8];                                         \
+	};                                                                   \
+	static inline uint##bits##_t get_##order##bits(struct order##bits v) \
+	{                                                                    \
+		uint##bits##_t x;                                            \
+		memcpy(&x, v.b, sizeof(x));                                  \
+		return order##bits##toh(x);                                  \
+	}                                                                    \
+	static inline struct order##bits to_##order##bits(uint##bits##_t x)  \
+	{                                                                    \
+		struct order##bits v;                                        \
+		x = hto##order##bits(x);                                     \
+		memcpy(v.b, &x, sizeof(x));                                  \
+		return v;                                                    \
 	}
 BYTES_DEFINE(le, 16)
 BYTES_DEFINE(le, 32)
@@ -66,15 +66,15 @@ static inline const void *cursor_take(struct cursor *c, size_t len_bytes)
 	return p;
 }
 
-#define CURSOR_GET(order, bits)                                                                                        \
-	static inline uint##bits##_t cursor_##order##bits(struct cursor *c)                                            \
-	{                                                                                                              \
-		struct order##bits v;                                                                                  \
-		const void *p = cursor_take(c, sizeof(v));                                                             \
-		if (!p)                                                                                                \
-			return 0;                                                                                      \
-		memcpy(&v, p, sizeof(v));                                                                              \
-		return get_##order##bits(v);                                                                           \
+#define CURSOR_GET(order, bits)                                             \
+	static inline uint##bits##_t cursor_##order##bits(struct cursor *c) \
+	{                                                                   \
+		struct order##bits v;                                       \
+		const void *p = cursor_take(c, sizeof(v));                  \
+		if (!p)                                                     \
+			return 0;                                           \
+		memcpy(&v, p, sizeof(v));                                   \
+		return get_##order##bits(v);                                \
 	}
 CURSOR_GET(le, 16)
 CURSOR_GET(le, 32)

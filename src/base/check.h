@@ -8,12 +8,15 @@
 
 #include <assert.h>
 
-__attribute__((noreturn, cold)) void check_failed(const char *cond, const char *file, int line, const char *func);
+__attribute__((noreturn, cold)) void check_failed(const char *cond, const char *file, int line,
+						  const char *func);
 
-#define check(cond) (__builtin_expect(!!(cond), 1) ? (void)0 : check_failed(#cond, __FILE__, __LINE__, __func__))
+#define check(cond)                              \
+	(__builtin_expect(!!(cond), 1) ? (void)0 \
+				       : check_failed(#cond, __FILE__, __LINE__, __func__))
 #define check_unreachable(what) check_failed(what, __FILE__, __LINE__, __func__)
 
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_LEN(a)			(sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #include <stddef.h>

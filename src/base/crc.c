@@ -8,7 +8,8 @@ enum { CRC_STEP = 1 << 30 };
 
 uint32_t crc32c_more(uint32_t crc, const void *data, size_t len_bytes)
 {
-	unsigned char *p = (unsigned char *)(uintptr_t)data; /* isa-l only reads, its prototype forgot const */
+	unsigned char *p =
+	    (unsigned char *)(uintptr_t)data; /* isa-l only reads, its prototype forgot const */
 	uint32_t reg = ~crc;
 
 	for (; len_bytes > CRC_STEP; len_bytes -= CRC_STEP, p += CRC_STEP)

@@ -10,7 +10,7 @@ struct err_row {
 
 static const struct err_row rows[] = {
 #define X(name, wire, text) {"E_" #name, text, wire},
-	ERR_TABLE(X)
+    ERR_TABLE(X)
 #undef X
 };
 

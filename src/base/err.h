@@ -12,24 +12,26 @@
 enum { ERR_BASE = 5000 };
 
 /* X(NAME, errno that a foreign interface shows instead, text) */
-#define ERR_TABLE(X)                                                                                                   \
-	X(STALE_EPOCH, EIO, "the volume has a newer owner")                                                            \
-	X(STALE_CGEN, EIO, "the slot holds another generation of the chunk; the mapping must be fetched again")        \
-	X(CHECKSUM, EIO, "the data does not match its checksum")                                                       \
-	X(BAD_BLOCK, EIO, "the block is known to be damaged and has not been rewritten since")                         \
-	X(LOST, EIO, "the device that held this chunk was removed as lost")                                            \
-	X(UNFLUSHED_LOST, EIO, "acknowledged writes that were not flushed were lost with a device's power")            \
-	X(NOT_OWNER, EACCES, "another node owns this volume")                                                          \
-	X(DEVICE_FAILED, EIO, "the device is out of service after an I/O error")                                       \
-	X(DEVICE_GONE, EIO, "the device or its node is away")                                                          \
-	X(FORMAT, EIO, "the on-disk structure is damaged")                                                             \
-	X(VERSION, EOPNOTSUPP, "made by an incompatible version of this software")                                     \
-	X(FOREIGN, EEXIST, "the device carries the signature of something else")                                       \
-	X(WENT_BACK, ESTALE, "this is an older copy than one that has been seen before")                               \
-	X(PROTOCOL, EPROTO, "the peer broke the protocol")                                                             \
-	X(GUARD, EAGAIN, "somebody else changed the record first")                                                     \
-	X(FROZEN, EROFS, "the layer is frozen")                                                                        \
-	X(IN_USE, EBUSY, "in use")                                                                                     \
+#define ERR_TABLE(X)                                                                           \
+	X(STALE_EPOCH, EIO, "the volume has a newer owner")                                    \
+	X(STALE_CGEN, EIO,                                                                     \
+	  "the slot holds another generation of the chunk; the mapping must be fetched again") \
+	X(CHECKSUM, EIO, "the data does not match its checksum")                               \
+	X(BAD_BLOCK, EIO, "the block is known to be damaged and has not been rewritten since") \
+	X(LOST, EIO, "the device that held this chunk was removed as lost")                    \
+	X(UNFLUSHED_LOST, EIO,                                                                 \
+	  "acknowledged writes that were not flushed were lost with a device's power")         \
+	X(NOT_OWNER, EACCES, "another node owns this volume")                                  \
+	X(DEVICE_FAILED, EIO, "the device is out of service after an I/O error")               \
+	X(DEVICE_GONE, EIO, "the device or its node is away")                                  \
+	X(FORMAT, EIO, "the on-disk structure is damaged")                                     \
+	X(VERSION, EOPNOTSUPP, "made by an incompatible version of this software")             \
+	X(FOREIGN, EEXIST, "the device carries the signature of something else")               \
+	X(WENT_BACK, ESTALE, "this is an older copy than one that has been seen before")       \
+	X(PROTOCOL, EPROTO, "the peer broke the protocol")                                     \
+	X(GUARD, EAGAIN, "somebody else changed the record first")                             \
+	X(FROZEN, EROFS, "the layer is frozen")                                                \
+	X(IN_USE, EBUSY, "in use")                                                             \
 	X(META_AWAY, EIO, "the metadata server did not answer in time")
 
 enum err_code {
@@ -37,7 +39,7 @@ enum err_code {
 #define X(name, wire, text) E_##name,
 	ERR_TABLE(X)
 #undef X
-	ERR_END_
+	    ERR_END_
 };
 
 /* Text for 0, -errno and -E_*: never NULL. */

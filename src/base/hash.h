@@ -33,7 +33,7 @@ static inline uint64_t hash_u64(uint64_t x)
 uint64_t hash_bytes(const void *data, size_t len_bytes); /* FNV-1a, finished by hash_u64 */
 
 int htab_init(struct htab *t, uint64_t buckets_min); /* 0 or -ENOMEM */
-void htab_free(struct htab *t);                      /* the nodes stay the caller's */
+void htab_free(struct htab *t);			     /* the nodes stay the caller's */
 
 /* Adds n under key. Never fails: when growing the bucket array fails, chains just get longer. Duplicates are the caller's affair. */
 void htab_add(struct htab *t, struct hnode *n, uint64_t key);
@@ -52,13 +52,13 @@ static inline struct hnode *htab_find(const struct htab *t, uint64_t key)
 	return htab_next_same(t->buckets[hash_u64(key) & t->mask], key);
 }
 
-#define htab_for_each_key(n, t, k)                                                                                     \
+#define htab_for_each_key(n, t, k) \
 	for (struct hnode *n = htab_find(t, k); n; n = htab_next_same(n->next, k))
 
 /* Every node; the body may delete (and free) the current one but nothing else. */
-#define htab_for_each(n, t)                                                                                            \
-	for (uint64_t i_##n = 0; i_##n <= (t)->mask; i_##n++)                                                          \
-		for (struct hnode *n = (t)->buckets[i_##n], *next_##n = n ? n->next : NULL; n;                         \
+#define htab_for_each(n, t)                                                                    \
+	for (uint64_t i_##n = 0; i_##n <= (t)->mask; i_##n++)                                  \
+		for (struct hnode *n = (t)->buckets[i_##n], *next_##n = n ? n->next : NULL; n; \
 		     n = next_##n, next_##n = n ? n->next : NULL)
 
 #endif

@@ -48,7 +48,8 @@ int log_limit_pass(struct log_limit *l, uint64_t now_ns)
 		return 0;
 	}
 	if (l->swallowed)
-		log_line(LOG_INFO, "lines like the next were left out", "count=%" PRIu64, l->swallowed);
+		log_line(LOG_INFO, "lines like the next were left out", "count=%" PRIu64,
+			 l->swallowed);
 	l->last_ns = now_ns ? now_ns : 1;
 	l->swallowed = 0;
 	return 1;
@@ -67,9 +68,11 @@ void log_line(enum log_level level, const char *msg, const char *fmt, ...)
 	if (clock_ns) {
 		uint64_t ns = clock_ns(clock_arg);
 
-		snprintf(stamp, sizeof(stamp), "%" PRIu64 ".%06" PRIu64 " ", ns / 1000000000, ns / 1000 % 1000000);
+		snprintf(stamp, sizeof(stamp), "%" PRIu64 ".%06" PRIu64 " ", ns / 1000000000,
+			 ns / 1000 % 1000000);
 	}
-	n = snprintf(line, sizeof(line), "%s%s%s: %s%s", stamp, name_word, level_names[level], msg, *fmt ? " " : "");
+	n = snprintf(line, sizeof(line), "%s%s%s: %s%s", stamp, name_word, level_names[level], msg,
+		     *fmt ? " " : "");
 	if (n > 0 && (size_t)n < sizeof(line)) {
 		va_start(ap, fmt);
 		vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);

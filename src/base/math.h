@@ -42,17 +42,17 @@ static inline bool is_pow2(uint64_t x)
 	return x != 0 && (x & (x - 1)) == 0;
 }
 
-#define MIN(a, b)                                                                                                      \
-	({                                                                                                             \
-		__typeof__(a) min_a_ = (a);                                                                            \
-		__typeof__(b) min_b_ = (b);                                                                            \
-		min_a_ < min_b_ ? min_a_ : min_b_;                                                                     \
+#define MIN(a, b)                                  \
+	({                                         \
+		__typeof__(a) min_a_ = (a);        \
+		__typeof__(b) min_b_ = (b);        \
+		min_a_ < min_b_ ? min_a_ : min_b_; \
 	})
-#define MAX(a, b)                                                                                                      \
-	({                                                                                                             \
-		__typeof__(a) max_a_ = (a);                                                                            \
-		__typeof__(b) max_b_ = (b);                                                                            \
-		max_a_ > max_b_ ? max_a_ : max_b_;                                                                     \
+#define MAX(a, b)                                  \
+	({                                         \
+		__typeof__(a) max_a_ = (a);        \
+		__typeof__(b) max_b_ = (b);        \
+		max_a_ > max_b_ ? max_a_ : max_b_; \
 	})
 
 #endif

@@ -20,7 +20,8 @@ static void *counted(void *p)
 
 static int must_fail(void)
 {
-	if (__builtin_expect(atomic_load_explicit(&fail_after, memory_order_relaxed) == UINT64_MAX, 1))
+	if (__builtin_expect(atomic_load_explicit(&fail_after, memory_order_relaxed) == UINT64_MAX,
+			     1))
 		return 0;
 	if (atomic_load(&fail_after) > 0) {
 		atomic_fetch_sub(&fail_after, 1);

@@ -8,11 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *mem_alloc(size_t len_bytes);                     /* contents undefined */
-void *mem_zalloc(size_t len_bytes);                    /* zeroed */
-void *mem_zalloc_array(size_t n, size_t elem_bytes);   /* zeroed; NULL on overflow too */
-void *mem_realloc(void *p, size_t n, size_t elem_bytes); /* like reallocarray: p stays valid on failure */
-void *mem_alloc_aligned(size_t align_bytes, size_t len_bytes); /* align: a power of two; contents undefined */
+void *mem_alloc(size_t len_bytes);		     /* contents undefined */
+void *mem_zalloc(size_t len_bytes);		     /* zeroed */
+void *mem_zalloc_array(size_t n, size_t elem_bytes); /* zeroed; NULL on overflow too */
+void *mem_realloc(void *p, size_t n,
+		  size_t elem_bytes); /* like reallocarray: p stays valid on failure */
+void *mem_alloc_aligned(size_t align_bytes,
+			size_t len_bytes); /* align: a power of two; contents undefined */
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t len_bytes);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

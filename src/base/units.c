@@ -93,7 +93,8 @@ void units_format_size(uint64_t bytes, char text[UNITS_TEXT_LEN])
 		snprintf(text, UNITS_TEXT_LEN, "%llu.%llu %ciB", (unsigned long long)(bytes / unit),
 			 (unsigned long long)tenths, suffixes[i]);
 	else
-		snprintf(text, UNITS_TEXT_LEN, "%llu %ciB", (unsigned long long)(bytes / unit), suffixes[i]);
+		snprintf(text, UNITS_TEXT_LEN, "%llu %ciB", (unsigned long long)(bytes / unit),
+			 suffixes[i]);
 }
 
 int units_parse_duration(const char *text, uint64_t *ret_ns)
@@ -101,7 +102,8 @@ int units_parse_duration(const char *text, uint64_t *ret_ns)
 	static const struct {
 		const char *word;
 		uint64_t ns;
-	} words[] = {{"", 1000000000}, {"s", 1000000000}, {"ms", 1000000}, {"us", 1000}, {"m", 60000000000}, {"h", 3600000000000}};
+	} words[] = {{"", 1000000000}, {"s", 1000000000},  {"ms", 1000000},
+		     {"us", 1000},     {"m", 60000000000}, {"h", 3600000000000}};
 	uint64_t whole, frac, frac_unit;
 	int r = parse_decimal(&text, &whole, &frac, &frac_unit);
 

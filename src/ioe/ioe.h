@@ -35,11 +35,11 @@ struct ioe_file; /* an open device or file */
 struct ioe_sock; /* a stream socket or a listener */
 
 enum ioe_op {
-	IOE_NOP,    /* completes in a later callback of this or the next turn */
-	IOE_READ,   /* file: exactly len bytes at off; reading past the end of the file is -EIO */
-	IOE_WRITE,  /* file */
-	IOE_FSYNC,  /* file: data and what is needed to find it (fdatasync) */
-	IOE_PUNCH,  /* file: give back [off, off + len); it reads as zeros afterwards. Needs an IOE_FSYNC to be durable. -EOPNOTSUPP possible */
+	IOE_NOP,   /* completes in a later callback of this or the next turn */
+	IOE_READ,  /* file: exactly len bytes at off; reading past the end of the file is -EIO */
+	IOE_WRITE, /* file */
+	IOE_FSYNC, /* file: data and what is needed to find it (fdatasync) */
+	IOE_PUNCH, /* file: give back [off, off + len); it reads as zeros afterwards. Needs an IOE_FSYNC to be durable. -EOPNOTSUPP possible */
 	IOE_ACCEPT, /* listener: ret_sock */
 	IOE_CONNECT,
 	IOE_RECV, /* sock, iov: at least one byte, in `got`; 0 at end of stream */
@@ -61,16 +61,17 @@ struct ioe_req {
 		};
 		struct { /* ACCEPT, CONNECT, RECV, SEND */
 			struct ioe_sock *sock;
-			struct iovec *iov; /* the caller's; must live until completion; the engine may change it */
-			int iov_n;         /* at most IOE_IOV_MAX */
+			struct iovec *
+			    iov; /* the caller's; must live until completion; the engine may change it */
+			int iov_n; /* at most IOE_IOV_MAX */
 		};
-		uint64_t deadline_ns;          /* TIMER: of ioe_now_ns() */
+		uint64_t deadline_ns;	       /* TIMER: of ioe_now_ns() */
 		void (*fn)(struct ioe_req *r); /* WORK */
 	};
 	/* results, valid in done */
 	int status;
-	size_t got;                 /* RECV: bytes */
-	struct ioe_sock *ret_sock;  /* ACCEPT, CONNECT: the new connection, owned by the caller */
+	size_t got;		   /* RECV: bytes */
+	struct ioe_sock *ret_sock; /* ACCEPT, CONNECT: the new connection, owned by the caller */
 	/* the engine's while in flight */
 	struct list link;
 	uint64_t priv[4];
@@ -83,15 +84,19 @@ enum { IOE_IOV_MAX = 512, IOE_ADDR_MAX = 128 };
 enum ioe_kind { IOE_AUTO, IOE_URING, IOE_AIO };
 
 struct ioe_config {
-	enum ioe_kind kind;  /* AUTO: uring, and aio with a log line where the kernel refuses io_uring */
-	uint32_t depth;      /* disk requests the kernel holds at once; further ones wait inside the engine. 0: 256 */
-	uint32_t workers;    /* threads for IOE_WORK, started on first use. 0: 4 */
-	uint64_t spin_ns;    /* longest busy wait before sleeping when the loop has just been busy. 0: none */
+	enum ioe_kind
+	    kind; /* AUTO: uring, and aio with a log line where the kernel refuses io_uring */
+	uint32_t
+	    depth; /* disk requests the kernel holds at once; further ones wait inside the engine. 0: 256 */
+	uint32_t workers; /* threads for IOE_WORK, started on first use. 0: 4 */
+	uint64_t
+	    spin_ns; /* longest busy wait before sleeping when the loop has just been busy. 0: none */
 };
 
-int ioe_new(const struct ioe_config *cfg, struct ioe **ret_e); /* -ENOSYS when the asked kind is not to be had */
-void ioe_free(struct ioe *e);                                  /* nothing may be in flight */
-const char *ioe_name(const struct ioe *e);                     /* "uring", "aio", "sim" */
+int ioe_new(const struct ioe_config *cfg,
+	    struct ioe **ret_e);	   /* -ENOSYS when the asked kind is not to be had */
+void ioe_free(struct ioe *e);		   /* nothing may be in flight */
+const char *ioe_name(const struct ioe *e); /* "uring", "aio", "sim" */
 
 /* Runs until ioe_stop(). Sleeps in the kernel when there is nothing to do; there are no periodic wakeups of its own. */
 void ioe_run(struct ioe *e);
@@ -122,37 +127,47 @@ void ioe_post(struct ioe *e, struct ioe_msg *m);
 
 uint64_t ioe_now_ns(struct ioe *e);  /* monotonic; constant within a turn is allowed */
 uint64_t ioe_wall_ns(struct ioe *e); /* since 1970, for people; never for logic */
-uint64_t ioe_rand64(struct ioe *e);  /* cryptographic quality on real engines, seeded in simulation */
+uint64_t
+ioe_rand64(struct ioe *e); /* cryptographic quality on real engines, seeded in simulation */
 void ioe_random(struct ioe *e, void *buf, size_t len_bytes);
-struct uuid ioe_uuid(struct ioe *e); /* a new random version 4 uuid */
+struct uuid ioe_uuid(struct ioe *e);	/* a new random version 4 uuid */
 struct uuid ioe_boot_id(struct ioe *e); /* changes when the machine was restarted */
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------ */
 
 void ioe_nop(struct ioe *e, struct ioe_req *r, void (*done)(struct ioe_req *r));
-void ioe_read(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t off, void *buf, uint64_t len,
-	      void (*done)(struct ioe_req *r));
-void ioe_write(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t off, const void *buf, uint64_t len,
+void ioe_read(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t off, void *buf,
+	      uint64_t len, void (*done)(struct ioe_req *r));
+void ioe_write(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t off, const void *buf,
+	       uint64_t len, void (*done)(struct ioe_req *r));
+void ioe_fsync(struct ioe *e, struct ioe_req *r, struct ioe_file *f,
 	       void (*done)(struct ioe_req *r));
-void ioe_fsync(struct ioe *e, struct ioe_req *r, struct ioe_file *f, void (*done)(struct ioe_req *r));
 void ioe_punch(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t off, uint64_t len,
 	       void (*done)(struct ioe_req *r));
-void ioe_accept(struct ioe *e, struct ioe_req *r, struct ioe_sock *listener, void (*done)(struct ioe_req *r));
+void ioe_accept(struct ioe *e, struct ioe_req *r, struct ioe_sock *listener,
+		void (*done)(struct ioe_req *r));
 /* addr: "unix:PATH" or "HOST:PORT" (HOST a literal IPv4 or [IPv6] address). The text is copied. */
-void ioe_connect(struct ioe *e, struct ioe_req *r, const char *addr, void (*done)(struct ioe_req *r));
-void ioe_recv(struct ioe *e, struct ioe_req *r, struct ioe_sock *s, struct iovec *iov, int iov_n, void (*done)(struct ioe_req *r));
-void ioe_send(struct ioe *e, struct ioe_req *r, struct ioe_sock *s, struct iovec *iov, int iov_n, void (*done)(struct ioe_req *r));
-void ioe_timer(struct ioe *e, struct ioe_req *r, uint64_t deadline_ns, void (*done)(struct ioe_req *r));
+void ioe_connect(struct ioe *e, struct ioe_req *r, const char *addr,
+		 void (*done)(struct ioe_req *r));
+void ioe_recv(struct ioe *e, struct ioe_req *r, struct ioe_sock *s, struct iovec *iov, int iov_n,
+	      void (*done)(struct ioe_req *r));
+void ioe_send(struct ioe *e, struct ioe_req *r, struct ioe_sock *s, struct iovec *iov, int iov_n,
+	      void (*done)(struct ioe_req *r));
+void ioe_timer(struct ioe *e, struct ioe_req *r, uint64_t deadline_ns,
+	       void (*done)(struct ioe_req *r));
 /* fn runs on a worker thread (in simulation: on the loop, at the moment of completion) and may block. It sees the request only. */
-void ioe_work(struct ioe *e, struct ioe_req *r, void (*fn)(struct ioe_req *r), void (*done)(struct ioe_req *r));
+void ioe_work(struct ioe *e, struct ioe_req *r, void (*fn)(struct ioe_req *r),
+	      void (*done)(struct ioe_req *r));
 void ioe_cancel(struct ioe *e, struct ioe_req *r);
 
 /* ---- files: short blocking calls of the control path -------------------------------------------------------------------- */
 
 enum ioe_open_flags {
 	IOE_OPEN_RDONLY = 1 << 0,
-	IOE_OPEN_CREATE = 1 << 1,   /* a new file, 0600; -EEXIST if there is one */
-	IOE_OPEN_LOCK = 1 << 2,     /* exclusive, on the very file description that carries the I/O, taken before anything is read: it ends only with
+	IOE_OPEN_CREATE = 1 << 1, /* a new file, 0600; -EEXIST if there is one */
+	IOE_OPEN_LOCK =
+	    1
+	    << 2, /* exclusive, on the very file description that carries the I/O, taken before anything is read: it ends only with
 				       the last in-flight request of a dead process. -E_IN_USE at once when held (block devices are also opened
 				       O_EXCL, which refuses mounted ones): callers that expect a dying predecessor try again by timer. */
 	IOE_OPEN_BUFFERED = 1 << 3, /* no O_DIRECT */
@@ -160,20 +175,25 @@ enum ioe_open_flags {
 
 struct ioe_file_info {
 	uint64_t size_bytes;
-	uint32_t io_align;       /* offsets, lengths and buffers must be multiples: 512 or 4096 */
+	uint32_t io_align; /* offsets, lengths and buffers must be multiples: 512 or 4096 */
 	bool is_block_device;
-	bool is_direct;          /* false: O_DIRECT was refused or not asked for; fsync still makes data durable */
+	bool
+	    is_direct; /* false: O_DIRECT was refused or not asked for; fsync still makes data durable */
 	bool has_volatile_cache; /* files always; block devices as their queue says */
-	bool never_blocks;       /* tmpfs: served synchronously from the loop (design section 4) */
+	bool never_blocks;	 /* tmpfs: served synchronously from the loop (design section 4) */
 };
 
 /* errmsg (ERRMSG_LEN bytes, may be NULL) says what is wrong in a sentence, e.g. "in use by pid 123". */
-int ioe_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f, char *errmsg);
+int ioe_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f,
+		  char *errmsg);
 void ioe_file_close(struct ioe *e, struct ioe_file *f); /* nothing in flight; gives up the lock */
 void ioe_file_info(struct ioe_file *f, struct ioe_file_info *ret_info);
-int ioe_file_resize(struct ioe *e, struct ioe_file *f, uint64_t size_bytes); /* files only; sparse */
-int ioe_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t len); /* allocate; a no-op on block devices */
-uint64_t ioe_file_used_bytes(struct ioe *e, struct ioe_file *f); /* what a sparse file takes on its filesystem */
+int ioe_file_resize(struct ioe *e, struct ioe_file *f,
+		    uint64_t size_bytes); /* files only; sparse */
+int ioe_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off,
+		     uint64_t len); /* allocate; a no-op on block devices */
+uint64_t ioe_file_used_bytes(struct ioe *e,
+			     struct ioe_file *f); /* what a sparse file takes on its filesystem */
 
 /* The signature of something else on the device (filesystem, partition table, RAID, LVM...), by libblkid: 0 when there is none, else
  * -E_FOREIGN with its name in errmsg. Opens and closes `path` itself. */
@@ -192,21 +212,26 @@ struct ioe_shm {
 	void *base;
 	size_t len_bytes;
 };
-int ioe_shm_create(struct ioe *e, const char *path, size_t len_bytes, struct ioe_shm *ret_shm); /* zeroed; -EEXIST */
-int ioe_shm_open(struct ioe *e, const char *path, struct ioe_shm *ret_shm);                     /* -ENOENT */
-void ioe_shm_close(struct ioe *e, struct ioe_shm *shm);                                         /* the contents stay */
+int ioe_shm_create(struct ioe *e, const char *path, size_t len_bytes,
+		   struct ioe_shm *ret_shm);				    /* zeroed; -EEXIST */
+int ioe_shm_open(struct ioe *e, const char *path, struct ioe_shm *ret_shm); /* -ENOENT */
+void ioe_shm_close(struct ioe *e, struct ioe_shm *shm);			    /* the contents stay */
 
 /* ---- sockets ------------------------------------------------------------------------------------------------------------- */
 
 /* Listens on "unix:PATH" (mode 0600; a stale socket file that nobody answers on is replaced, a live one is -EADDRINUSE) or "HOST:PORT"
  * (port 0: any; ioe_sock_addr tells). */
 int ioe_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
-void ioe_sock_addr(struct ioe_sock *s, char addr[IOE_ADDR_MAX]); /* own address of a listener, in the form ioe_connect takes */
-void ioe_sock_peer(struct ioe_sock *s, char addr[IOE_ADDR_MAX]); /* "unix" (with pid) or HOST:PORT, for people */
-bool ioe_sock_is_local(struct ioe_sock *s);                      /* unix socket or loopback peer */
+void ioe_sock_addr(
+    struct ioe_sock *s,
+    char addr[IOE_ADDR_MAX]); /* own address of a listener, in the form ioe_connect takes */
+void ioe_sock_peer(struct ioe_sock *s,
+		   char addr[IOE_ADDR_MAX]); /* "unix" (with pid) or HOST:PORT, for people */
+bool ioe_sock_is_local(struct ioe_sock *s);  /* unix socket or loopback peer */
 /* Makes every request in flight and every later one end soon (end of stream or error); idempotent. */
 void ioe_sock_shutdown(struct ioe *e, struct ioe_sock *s);
-void ioe_sock_close(struct ioe *e, struct ioe_sock *s); /* nothing in flight; unlinks the path of a unix listener */
+void ioe_sock_close(
+    struct ioe *e, struct ioe_sock *s); /* nothing in flight; unlinks the path of a unix listener */
 
 /* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation). */
 int ioe_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);

@@ -27,8 +27,9 @@ struct sim_machine;
 struct sim_config {
 	uint64_t seed;
 	uint64_t disk_ns_min, disk_ns_max; /* latency of a disk request; defaults 20 us .. 2 ms */
-	uint64_t net_ns_min, net_ns_max;   /* one way; defaults 10 us .. 1 ms; order within a connection is kept */
-	uint32_t recv_split_percent;       /* chance that a receive gets only part of what is there */
+	uint64_t net_ns_min,
+	    net_ns_max; /* one way; defaults 10 us .. 1 ms; order within a connection is kept */
+	uint32_t recv_split_percent; /* chance that a receive gets only part of what is there */
 };
 
 struct sim_world *sim_world_new(const struct sim_config *cfg);
@@ -37,7 +38,8 @@ struct sim_machine *sim_machine_new(struct sim_world *w, const char *name);
 
 /* A process: an engine to build daemons on. on_kill (may be NULL) runs when it is killed, so that the test can free its memory: it must
  * not submit anything. ioe_free() of a living process removes it. */
-struct ioe *sim_process_new(struct sim_machine *m, const char *name, void (*on_kill)(void *arg), void *arg);
+struct ioe *sim_process_new(struct sim_machine *m, const char *name, void (*on_kill)(void *arg),
+			    void *arg);
 void sim_kill(struct ioe *e);
 void sim_power_loss(struct sim_machine *m);
 
@@ -47,14 +49,16 @@ bool sim_step(struct sim_world *w);
 bool sim_run(struct sim_world *w, uint64_t until_ns);
 uint64_t sim_now_ns(struct sim_world *w);
 uint64_t sim_events(struct sim_world *w); /* how many so far */
-uint64_t sim_rand(struct sim_world *w);   /* the world's generator, for tests */
+uint64_t sim_rand(struct sim_world *w);	  /* the world's generator, for tests */
 
 /* Faults of a disk, by path on a machine. The engine asks `fault` (if set) for each read, write, fsync and punch as it lands: return 0 for
  * none, or -errno to fail it without effect. */
-void sim_disk_fault(struct sim_machine *m, int (*fault)(void *arg, const char *path, const struct ioe_req *r), void *arg);
+void sim_disk_fault(struct sim_machine *m,
+		    int (*fault)(void *arg, const char *path, const struct ioe_req *r), void *arg);
 /* Direct access to the bytes as the machine sees them now, for checkers and for damage. Grows nothing; -ENOENT, -ERANGE. */
 int sim_disk_peek(struct sim_machine *m, const char *path, uint64_t off, void *buf, uint64_t len);
-int sim_disk_poke(struct sim_machine *m, const char *path, uint64_t off, const void *buf, uint64_t len);
+int sim_disk_poke(struct sim_machine *m, const char *path, uint64_t off, const void *buf,
+		  uint64_t len);
 /* Cuts and heals the network between two machines (both ways); established connections stall and, after heal, go on. */
 void sim_net_cut(struct sim_world *w, struct sim_machine *a, struct sim_machine *b, bool cut);
 /* Resets the connection at a random byte of what is under way. */

@@ -10,8 +10,8 @@ enum {
 	SECTOR_BYTES = 512,
 	BLOCK_SHIFT = 12,
 	BLOCK_BYTES = 1 << BLOCK_SHIFT, /* unit of checksum, presence and atomic overwrite */
-	CHUNK_SHIFT_FLASH = 20,         /* 1 MiB: pools of flash, the default */
-	CHUNK_SHIFT_DISK = 22,          /* 4 MiB: pools of rotating disks */
+	CHUNK_SHIFT_FLASH = 20,		/* 1 MiB: pools of flash, the default */
+	CHUNK_SHIFT_DISK = 22,		/* 4 MiB: pools of rotating disks */
 	CHUNK_BLOCKS_MAX = 1 << (CHUNK_SHIFT_DISK - BLOCK_SHIFT),
 	VOLUME_BYTES_MIN = BLOCK_BYTES,
 	NAME_LEN_MAX = 63,   /* volumes, snapshots, pools, policies, nodes */
@@ -33,15 +33,15 @@ typedef uint32_t node_no;
 enum block_state {
 	BLOCK_HOLE = 0, /* look in the parent layer; zeros if there is none */
 	BLOCK_ZERO = 1, /* explicitly zero */
-	BLOCK_BAD = 2,  /* known damaged: EIO until rewritten */
+	BLOCK_BAD = 2,	/* known damaged: EIO until rewritten */
 	BLOCK_DATA = 3, /* has data here */
 };
 
 /* What the SAN map says of a chunk of a layer. Numbers are on disk and on the wire. */
 enum map_kind {
 	MAP_UNMAPPED = 0,
-	MAP_ZERO = 1,   /* reads as zeros, hides the ancestors */
-	MAP_OPEN = 2,   /* in a slot, written in place */
+	MAP_ZERO = 1,	/* reads as zeros, hides the ancestors */
+	MAP_OPEN = 2,	/* in a slot, written in place */
 	MAP_SEALED = 3, /* in a slot that was built frozen (by later features) */
 	MAP_PACKED = 4,
 	MAP_CODED = 5,
@@ -69,6 +69,7 @@ struct map_entry {
 bool name_is_valid(const char *name);
 
 /* Splits "volume" or "volume@snapshot"; both parts must be valid names. ret_snapshot is "" without one. 0 or -EINVAL. */
-int name_split(const char *text, char ret_volume[NAME_LEN_MAX + 1], char ret_snapshot[NAME_LEN_MAX + 1]);
+int name_split(const char *text, char ret_volume[NAME_LEN_MAX + 1],
+	       char ret_snapshot[NAME_LEN_MAX + 1]);
 
 #endif

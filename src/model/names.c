@@ -21,7 +21,8 @@ bool name_is_valid(const char *name)
 	return true;
 }
 
-int name_split(const char *text, char ret_volume[NAME_LEN_MAX + 1], char ret_snapshot[NAME_LEN_MAX + 1])
+int name_split(const char *text, char ret_volume[NAME_LEN_MAX + 1],
+	       char ret_snapshot[NAME_LEN_MAX + 1])
 {
 	const char *at = strchr(text, '@');
 	size_t len = at ? (size_t)(at - text) : strlen(text);
