@@ -13,7 +13,7 @@ JOBS    ?= $(shell nproc)
 Q       := $(if $(V),,@)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
-	-Wimplicit-fallthrough -Wpointer-arith -Wundef -Wformat=2 -Werror
+	-Wimplicit-fallthrough -Wpointer-arith -Wundef -Wformat=2 -Wno-format-zero-length -Werror
 OPT_plain := -O2
 OPT_asan  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -DSTRATA_ASAN
 OPT_tsan  := -O1 -fsanitize=thread

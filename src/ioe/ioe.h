@@ -77,7 +77,7 @@ struct ioe_req {
 	uint64_t priv[4];
 };
 
-enum { IOE_IOV_MAX = 512, IOE_ADDR_MAX = 128 };
+enum { IOE_IOV_MAX = 512, IOE_ADDR_MAX = 128, IOE_SMALL_FILE_MAX = 1 << 20 };
 
 /* ---- loops ----------------------------------------------------------------------------------------------------------- */
 
@@ -106,11 +106,13 @@ void ioe_stop(struct ioe *e);
 int ioe_poll(struct ioe *e, uint64_t deadline_ns);
 
 /* A hook runs once, at the end of the turn in which it was armed, after the callbacks and before anything queued is pushed: the place
- * to batch (one journal block for all writes of a turn, one send for all replies). Arming an armed hook does nothing. */
+ * to batch (one journal block for all writes of a turn, one send for all replies). Arming an armed hook does nothing. A hook may arm
+ * hooks: others still run in this turn, itself in the next. */
 struct ioe_hook {
 	struct list link;
 	void (*fn)(struct ioe_hook *h);
 	bool armed;
+	uint64_t round; /* the engine's */
 };
 void ioe_hook_init(struct ioe_hook *h, void (*fn)(struct ioe_hook *h));
 void ioe_hook_arm(struct ioe *e, struct ioe_hook *h);
