@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* jobs.h - runs the long work whose records the SAN keeps (san.h): deletion of volumes, loss of devices, checks, and kinds of other modules.
+ *
+ *   queued -> running -> done | failed | cancelled
+ * At most JOBS_RUNNING_MAX run at once, in the order of their ids; the others wait. A job that a restart interrupted is started again and goes on
+ * from what the database says: every step is one commit with the job's progress in it, and repeating a step is harmless.
+ *
+ * The composition root passes san_callbacks.on_job on to jobs_wake(). */
+#ifndef STRATA_METADATA_JOBS_JOBS_H
+#define STRATA_METADATA_JOBS_JOBS_H
+
+#include "metadata/san/san.h"
+
+struct jobs;
+struct job_run;
+
+enum { JOBS_RUNNING_MAX = 4 };
+
+/* A kind of job. `start` begins the work and returns; from then on the kind calls job_progress() now and then and job_end() exactly once, both from
+ * the loop. `stop` (may be NULL: the job cannot be interrupted, only waited for) asks it to call job_end() soon: with -ECANCELED when the job was
+ * cancelled, or leave the record as it is when the process shuts down (job_end does the right thing: see `stopping`). */
+struct job_kind {
+	uint32_t kind;	  /* from SAN_JOB_OTHER on */
+	const char *name; /* as people see it, e.g. "device-drain" */
+	void (*start)(struct job_run *run, void *arg);
+	void (*stop)(struct job_run *run, void *arg);
+	void *arg;
+};
+
+/* One job being run. */
+struct job_run {
+	struct san_job job; /* as it was started; done_n and total_n as last told */
+	struct jobs *jobs;
+	void *priv;    /* the kind's */
+	bool stopping; /* stop was called */
+};
+
+/* kinds: those of other modules, kinds_n of them, copied. */
+int jobs_new(struct ioe *e, struct san *s, const struct job_kind *kinds, uint32_t kinds_n,
+	     struct jobs **ret_jobs);
+void jobs_wake(struct jobs *j, uint32_t job);
+/* Stops what runs without ending it (it goes on after the next start), then `done`. Call it before san_close. */
+void jobs_close(struct jobs *j, void (*done)(void *arg), void *arg);
+/* Simulation, after the process was killed: frees the memory and calls nothing. */
+void jobs_abandon(struct jobs *j);
+
+/* Asks to cancel: as san_job_cancel, and tells the running job. */
+void jobs_cancel(struct jobs *j, struct san_job_cancel *r);
+
+/* "volume-delete", "device-lose", "check", or that of another module's kind; "unknown" for a kind nobody has. */
+const char *jobs_kind_name(const struct jobs *j, uint32_t kind);
+/* "queued", "running", "done", "failed", "cancelled" */
+const char *jobs_state_name(enum san_job_state state);
+
+/* For kinds. text: the result, or why it failed (may be NULL). */
+void job_progress(struct job_run *run, uint64_t done_n, uint64_t total_n);
+void job_end(struct job_run *run, int status, const char *text);
+
+#endif
