@@ -21,7 +21,7 @@ enum { JOBS_RUNNING_MAX = 4 };
  * cancelled, or leave the record as it is when the process shuts down (job_end does the right thing: see `stopping`). */
 struct job_kind {
 	uint32_t kind;	  /* from SAN_JOB_OTHER on */
-	const char *name; /* as people see it, e.g. "device-drain" */
+	const char *name; /* as people see it, e.g. "device_drain" */
 	void (*start)(struct job_run *run, void *arg);
 	void (*stop)(struct job_run *run, void *arg);
 	void *arg;
@@ -35,7 +35,7 @@ struct job_run {
 	bool stopping; /* stop was called */
 };
 
-/* kinds: those of other modules, kinds_n of them, copied. */
+/* kinds: those of other modules, kinds_n of them, copied. One with the number of a built-in kind replaces it (a check that also asks the devices). */
 int jobs_new(struct ioe *e, struct san *s, const struct job_kind *kinds, uint32_t kinds_n,
 	     struct jobs **ret_jobs);
 void jobs_wake(struct jobs *j, uint32_t job);
@@ -47,7 +47,7 @@ void jobs_abandon(struct jobs *j);
 /* Asks to cancel: as san_job_cancel, and tells the running job. */
 void jobs_cancel(struct jobs *j, struct san_job_cancel *r);
 
-/* "volume-delete", "device-lose", "check", or that of another module's kind; "unknown" for a kind nobody has. */
+/* "volume_delete", "device_lost", "check", or that of another module's kind; "unknown" for a kind nobody has. */
 const char *jobs_kind_name(const struct jobs *j, uint32_t kind);
 /* "queued", "running", "done", "failed", "cancelled" */
 const char *jobs_state_name(enum san_job_state state);

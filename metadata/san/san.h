@@ -201,12 +201,14 @@ struct san_volume {
 	uint32_t delete_job; /* state DELETING: the job that does it */
 	/* ownership */
 	uint64_t epoch; /* 0: never opened */
-	node_no owner;	/* the last one; 0: never opened */
+	uint64_t
+	    epoch_commit; /* the commit that epoch and head belong to: devices that heard less do not know them */
+	node_no owner; /* the last one; 0: never opened */
 	struct uuid owner_start;
 	bool is_open, exclusive, read_only;
 };
 
-/* -EINVAL (name, size, sector size, chunk shift), -EEXIST (also while one of that name is being deleted). */
+/* -EINVAL (name, size, sector size, chunk shift), -EEXIST. */
 struct san_volume_create {
 	struct san_req req;
 	const char *name;
@@ -239,16 +241,17 @@ struct san_volume_set {
 };
 void san_volume_set(struct san *s, struct san_volume_set *r);
 
-/* The volume is gone for everybody at once (state deleting; opens are -ENOENT); a job frees its slots, and at its end the name is free again.
- * Again: the same job. -ENOENT; -E_IN_USE while it is open; -ENOTEMPTY with dependents, which errmsg names. */
+/* The volume is gone for everybody at once, and its name is free again; a job frees its slots. Until that is done it can be got by id, with state
+ * DELETING. Again by id: the same job. -ENOENT; -E_IN_USE while it is open; -ENOTEMPTY with dependents, which errmsg names. */
 struct san_volume_delete {
 	struct san_req req;
-	const char *name;
+	const char *name; /* NULL: by id */
+	volume_id id;
 	uint32_t job; /* result */
 };
 void san_volume_delete(struct san *s, struct san_volume_delete *r);
 
-/* In order of names, those above `after` ("": from the start), whatever their state. */
+/* Those that are not being deleted, by name, above `after` ("": from the start). */
 struct san_volume_list {
 	struct san_req req;
 	char after[NAME_LEN_MAX + 1];
@@ -266,7 +269,9 @@ struct san_layer {
 	layer_id layer, parent; /* parent 0: none */
 	volume_id volume;
 	bool frozen;
+	bool deleted; /* its volume is being deleted */
 	uint64_t size_bytes;
+	uint64_t commit;		 /* of the last change of what is above or of a name */
 	uint64_t chunks_n;		 /* slots it holds */
 	char name[NAME_LEN_MAX + 1];	 /* of the volume */
 	char snapshot[NAME_LEN_MAX + 1]; /* "" for a head */
@@ -394,6 +399,25 @@ struct san_update {
 };
 void san_update(struct san *s, struct san_update *r);
 
+/* The whole map, page by page: entries of layers from `layer` and chunk `chunk` on, in that order; follow next_layer and next_chunk until
+ * next_layer is 0. Not one moment's picture: what changes meanwhile may be seen or not. items_max at least 256. */
+struct san_map_walk {
+	struct san_req req;
+	layer_id layer;
+	uint32_t chunk;
+	struct san_map_item *items;
+	uint32_t items_max;
+	uint32_t items_n; /* results */
+	layer_id next_layer;
+	uint32_t next_chunk;
+	void *priv;
+};
+void san_map_walk(struct san *s, struct san_map_walk *r);
+
+enum san_slot_state { SAN_SLOT_FREE = 0, SAN_SLOT_USED = 1, SAN_SLOT_FREEING = 2 };
+int san_slot_state(const struct san *s, device_no dev, uint32_t slot,
+		   enum san_slot_state *ret_state); /* -ENOENT, -ERANGE */
+
 /* ---- frees ------------------------------------------------------------------------------------------------------------- */
 
 /* A slot that left the map is `freeing`, with an intent {dev, slot, cgen} in the database, until its device has freed it:
@@ -441,7 +465,7 @@ enum san_job_state {
 	SAN_JOB_FAILED = 4,
 	SAN_JOB_CANCELLED = 5,
 };
-enum { SAN_JOB_ARGS = 4, SAN_JOB_TEXT_MAX = 511 };
+enum { SAN_JOB_ARGS = 4, SAN_JOB_TEXT_MAX = 2047 };
 
 struct san_job {
 	uint32_t id;
@@ -453,8 +477,7 @@ struct san_job {
 	uint64_t done_n, total_n;      /* progress in units of the kind's; total 0: not known yet */
 	uint64_t created_ns, ended_ns; /* wall clock */
 	int error;		       /* FAILED: the code; the sentence is in text */
-	char
-	    text[SAN_JOB_TEXT_MAX + 1]; /* FAILED: why; DONE: the result, if there is more to say */
+	char text[SAN_JOB_TEXT_MAX + 1]; /* FAILED: why; DONE: the result as a JSON object, or "" */
 };
 
 struct san_job_create {
@@ -529,16 +552,26 @@ void san_check(struct san *s, struct san_check *r);
 
 /* ---- events ------------------------------------------------------------------------------------------------------------ */
 
-enum { SAN_EVENT_WHAT_MAX = 31, SAN_EVENT_TEXT_MAX = 255 };
+enum san_severity { SAN_INFO = 1, SAN_WARNING = 2, SAN_ERROR = 3 };
+enum { SAN_EVENT_CODE_MAX = 31, SAN_EVENT_TEXT_MAX = 255, SAN_EVENTS_WAITING_MAX = 256 };
 struct san_event {
 	uint64_t seq; /* 1, 2, 3... */
 	uint64_t wall_ns;
-	char what[SAN_EVENT_WHAT_MAX + 1]; /* a stable word, e.g. "device-lost" */
+	enum san_severity severity;
+	char code[SAN_EVENT_CODE_MAX + 1]; /* a stable word, e.g. "device_lost" */
 	char text[SAN_EVENT_TEXT_MAX + 1]; /* a sentence */
 };
-/* Copied; committed with the next batch; nobody is told. Longer texts are cut. More than 256 waiting are dropped, with a line in the log. */
-void san_event(struct san *s, const char *what, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+/* Copied; committed with the next batch; nobody is told. Longer texts are cut. More than SAN_EVENTS_WAITING_MAX waiting are dropped, with a
+ * line in the log. */
+void san_event(struct san *s, enum san_severity severity, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The same, answered when it is stored. */
+struct san_event_add {
+	struct san_req req;
+	enum san_severity severity;
+	const char *code, *text; /* the caller's until done */
+};
+void san_event_add(struct san *s, struct san_event_add *r);
 struct san_event_list {
 	struct san_req req;
 	uint64_t
