@@ -9,7 +9,7 @@
  * whole number of bytes. 0, -EINVAL for text that is no size, -ERANGE past 2^63 - 1. */
 int units_parse_size(const char *text, uint64_t *ret_bytes);
 
-enum { UNITS_TEXT_LEN = 24 };
+enum { UNITS_TEXT_LEN = 48 }; /* more than needed: what the compiler can prove */
 /* "10 GiB", "1.5 TiB", "512 B": at most one decimal. */
 void units_format_size(uint64_t bytes, char text[UNITS_TEXT_LEN]);
 
