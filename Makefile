@@ -143,3 +143,11 @@ clean: ## remove build/
 
 install: all ## install programs, man pages, completion and units (DESTDIR=, PREFIX=)
 	@tools/dev/install "$(DESTDIR)" "$(PREFIX)"
+
+quickstart: ## install what is missing, build, start a cluster, run fio on a thin volume
+	@tools/dev/install-deps build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@tools/quickstart
+
+bench: all ## fio jobs on the raw device, the runtime and NBD, one table
+	@tools/bench

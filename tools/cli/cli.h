@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.h - what the commands of `strata` share.
+ *
+ * A command is a row of the table in commands.c and one function. It talks to the metadata server's REST API through api_*(), prints
+ * either JSON (--json, the server's answer as it is) or text for people, and returns an exit code:
+ *   0 done    1 refused or failed (the reason is on stderr)    2 used wrongly    3 the server cannot be reached    4 not healthy
+ * (status, check, fsck) */
+#ifndef STRATA_TOOLS_CLI_CLI_H
+#define STRATA_TOOLS_CLI_CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_UNHEALTHY = 4 };
+
+struct cli_option {
+	const char *name; /* without the dashes; a command's options are long ones only */
+	const char *arg;  /* NULL: a switch */
+	const char *help;
+};
+
+enum { CLI_OPTIONS_MAX = 16, CLI_ARGS_MAX = 8, CLI_REPEAT_MAX = 16 };
+
+/* One parsed command line. */
+struct cli {
+	/* global options */
+	const char *server; /* --server, $STRATA_SERVER, or found by a running `strata up` in ./strata-data */
+	bool json;
+	/* of the command */
+	const struct cli_command *cmd;
+	int args_n;
+	const char *args[CLI_ARGS_MAX];
+	struct {
+		int n;
+		const char *values[CLI_REPEAT_MAX];
+	} given[CLI_OPTIONS_MAX]; /* by the row in cmd->options */
+};
+
+struct cli_command {
+	const char *name;  /* "volume create" */
+	const char *usage; /* what follows the name */
+	const char *help;  /* one line */
+	int args_min, args_max;
+	int (*run)(struct cli *c);
+	struct cli_option options[CLI_OPTIONS_MAX];
+};
+extern const struct cli_command cli_commands[]; /* ends with name NULL */
+
+/* The option's value (the last one given), NULL when absent; "" for a switch that was given. Naming one that the command does not have
+ * is a bug. */
+const char *cli_option(const struct cli *c, const char *name);
+int cli_option_values(const struct cli *c, const char *name, const char *const **ret_values);
+
+/* stderr, "strata: ..."; returns the exit code so that a command can `return cli_fail(...)` */
+int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+int cli_usage(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Parses a size or number option or argument; on bad text prints what is expected and returns false. */
+bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t *ret_bytes);
+bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max, uint64_t *ret_n);
+
+/* ---- the server (http.c) ------------------------------------------------------------------------------------------------ */
+
+/* One exchange. body may be NULL (borrowed). On EXIT_OK *ret_answer is the parsed answer, the caller's to json_decref (JSON null for an empty one).
+ * On anything else the reason and the server's hint are on stderr. `path` is "/v1/..." with its query; names in it go through
+ * api_escape. A 202 with {"job"} is followed, with progress on stderr when that is a terminal, unless `async`. */
+int api_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret_answer);
+int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async, json_t **ret_answer);
+/* All pages of a list: calls `path` with ?limit= and ?after= until the end; *ret_items is an array. `path` has no query. */
+int api_list(struct cli *c, const char *path, json_t **ret_items);
+/* Bytes that are not JSON, e.g. /metrics: written to stdout. */
+char *api_escape(const char *name); /* percent-encoded; mem_free */
+/* The same without a command line, for `up`: returns the HTTP status, 0 when unreachable. errmsg gets the server's message. */
+long api_raw(const char *server, const char *method, const char *path, json_t *body, json_t **ret_answer, char errmsg[256]);
+
+/* ---- printing (print.c) --------------------------------------------------------------------------------------------------- */
+
+void print_json(json_t *answer);
+/* A table for people: the columns of an array of objects. Sizes are shown in units, absent values as "-". */
+enum print_kind { PRINT_TEXT, PRINT_SIZE, PRINT_NUMBER, PRINT_PERCENT, PRINT_TIME, PRINT_LIST };
+struct print_column {
+	const char *title, *key; /* key: "a.b" goes into nested objects */
+	enum print_kind kind;
+};
+void print_table(json_t *rows, const struct print_column *columns, size_t columns_n);
+/* The same columns as "title: value" lines of one object. */
+void print_fields(json_t *object, const struct print_column *columns, size_t columns_n);
+/* `list` command: api_list, then JSON or table */
+int list_command(struct cli *c, const char *path, const struct print_column *columns, size_t columns_n);
+/* `show` command: one GET, then JSON or fields */
+int show_command(struct cli *c, const char *path, const struct print_column *columns, size_t columns_n);
+
+/* ---- commands ---------------------------------------------------------------------------------------------------------------- */
+
+int cmd_up(struct cli *c);
+int cmd_volume_create(struct cli *c);
+int cmd_volume_list(struct cli *c);
+int cmd_volume_show(struct cli *c);
+int cmd_volume_resize(struct cli *c);
+int cmd_volume_delete(struct cli *c);
+int cmd_volume_stats(struct cli *c);
+int cmd_device_list(struct cli *c);
+int cmd_device_add(struct cli *c);
+int cmd_device_remove(struct cli *c);
+int cmd_node_list(struct cli *c);
+int cmd_pool_list(struct cli *c);
+int cmd_pool_show(struct cli *c);
+int cmd_export_list(struct cli *c);
+int cmd_export_show(struct cli *c);
+int cmd_job_list(struct cli *c);
+int cmd_job_show(struct cli *c);
+int cmd_job_cancel(struct cli *c);
+int cmd_map(struct cli *c);
+int cmd_status(struct cli *c);
+int cmd_events(struct cli *c);
+int cmd_check(struct cli *c);
+int cmd_help(struct cli *c);
+int cmd_completion(struct cli *c);
+
+#endif

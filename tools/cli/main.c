@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - finds the command in the table, parses its options, runs it.
+ *
+ * Global options are accepted before and after the command; "--" ends the options. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/check.h"
+#include "src/base/units.h"
+#include "tools/cli/cli.h"
+
+static const struct cli_option global_options[] = {
+	{"server", "ADDR", "the metadata server: unix:PATH or host:port (default: $STRATA_SERVER, else ./strata-data)"},
+	{"json", NULL, "print the answer as JSON"},
+	{"help", NULL, "show help"},
+	{"version", NULL, "show the version"},
+};
+
+static int vfail(int code, const char *fmt, va_list ap)
+{
+	fprintf(stderr, "strata: ");
+	vfprintf(stderr, fmt, ap);
+	fprintf(stderr, "\n");
+	return code;
+}
+
+int cli_fail(const char *fmt, ...)
+{
+	va_list ap;
+	int code;
+
+	va_start(ap, fmt);
+	code = vfail(EXIT_FAILED, fmt, ap);
+	va_end(ap);
+	return code;
+}
+
+int cli_usage(const struct cli *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vfail(EXIT_USAGE, fmt, ap);
+	va_end(ap);
+	if (c->cmd)
+		fprintf(stderr, "usage: strata %s %s\nTry: strata help %s\n", c->cmd->name, c->cmd->usage, c->cmd->name);
+	else
+		fprintf(stderr, "Try: strata --help\n");
+	return EXIT_USAGE;
+}
+
+bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t *ret_bytes)
+{
+	if (units_parse_size(text, ret_bytes) == 0)
+		return true;
+	cli_usage(c, "%s: '%s' is not a size; write bytes or a binary suffix, for example 512M, 10G or 1.5T", what, text);
+	return false;
+}
+
+bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max, uint64_t *ret_n)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (*text >= '0' && *text <= '9' && !*end && !errno && n <= max) {
+		*ret_n = n;
+		return true;
+	}
+	cli_usage(c, "%s: '%s' is not a number up to %llu", what, text, (unsigned long long)max);
+	return false;
+}
+
+static int option_row(const struct cli *c, const char *name)
+{
+	for (int i = 0; i < CLI_OPTIONS_MAX && c->cmd->options[i].name; i++)
+		if (!strcmp(c->cmd->options[i].name, name))
+			return i;
+	return -1;
+}
+
+int cli_option_values(const struct cli *c, const char *name, const char *const **ret_values)
+{
+	int row = option_row(c, name);
+
+	check(row >= 0);
+	*ret_values = c->given[row].values;
+	return c->given[row].n;
+}
+
+const char *cli_option(const struct cli *c, const char *name)
+{
+	const char *const *values;
+	int n = cli_option_values(c, name, &values);
+
+	return n ? values[n - 1] : NULL;
+}
+
+/* How many words of argv (options aside) the longest matching command name takes; 0: none matches. */
+static int match_command(int words_n, const char **words, const struct cli_command **ret_cmd)
+{
+	char joined[128];
+	int best = 0;
+
+	for (int n = 1; n <= 2 && n <= words_n; n++) {
+		snprintf(joined, sizeof(joined), n == 1 ? "%s" : "%s %s", words[0], n == 1 ? "" : words[1]);
+		for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
+			if (!strcmp(cmd->name, joined)) {
+				best = n;
+				*ret_cmd = cmd;
+			}
+	}
+	return best;
+}
+
+static bool takes_value(const struct cli_option *o)
+{
+	return o->arg != NULL;
+}
+
+/* Which option --name is: a global one, or one of any command (what the words mean is known only once all are collected). */
+static const struct cli_option *find_global(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_LEN(global_options); i++)
+		if (strlen(global_options[i].name) == len && !strncmp(global_options[i].name, name, len))
+			return &global_options[i];
+	return NULL;
+}
+
+struct parse {
+	struct cli *c;
+	int argc;
+	char **argv;
+	bool help, version;
+};
+
+/* Takes the option at argv[i]; returns how many elements it used, or -1 after printing what is wrong. */
+static int take_option(struct parse *p, int i)
+{
+	struct cli *c = p->c;
+	const char *name = p->argv[i] + 2, *eq = strchr(name, '='), *value = eq ? eq + 1 : NULL;
+	size_t len = eq ? (size_t)(eq - name) : strlen(name);
+	const struct cli_option *o = find_global(name, len);
+	int row = -1, used = 1;
+
+	for (int k = 0; !o && c->cmd && k < CLI_OPTIONS_MAX && c->cmd->options[k].name; k++)
+		if (strlen(c->cmd->options[k].name) == len && !strncmp(c->cmd->options[k].name, name, len)) {
+			o = &c->cmd->options[k];
+			row = k;
+		}
+	if (!o) {
+		cli_usage(c, "there is no option --%.*s%s%s", (int)len, name, c->cmd ? " in " : "", c->cmd ? c->cmd->name : "");
+		return -1;
+	}
+	if (takes_value(o) && !value) {
+		if (i + 1 >= p->argc) {
+			cli_usage(c, "--%s needs a value: %s", o->name, o->arg);
+			return -1;
+		}
+		value = p->argv[i + 1];
+		used = 2;
+	} else if (!takes_value(o) && value) {
+		cli_usage(c, "--%s takes no value", o->name);
+		return -1;
+	}
+	if (row < 0) {
+		if (!strcmp(o->name, "server"))
+			c->server = value;
+		else if (!strcmp(o->name, "json"))
+			c->json = true;
+		else if (!strcmp(o->name, "help"))
+			p->help = true;
+		else
+			p->version = true;
+		return used;
+	}
+	if (c->given[row].n == CLI_REPEAT_MAX) {
+		cli_usage(c, "--%s was given more than %d times", o->name, CLI_REPEAT_MAX);
+		return -1;
+	}
+	c->given[row].values[c->given[row].n++] = value ? value : "";
+	return used;
+}
+
+/* The command is the first one or two words that are not options. Only global options with a value can stand before it, so that what
+ * is a word can be told without knowing the command. */
+static void find_command(struct parse *p, int *ret_words)
+{
+	const char *words[2];
+	int n = 0;
+
+	for (int i = 1; i < p->argc && n < 2; i++) {
+		const char *a = p->argv[i];
+
+		if (!strcmp(a, "--"))
+			break;
+		if (!strncmp(a, "--", 2)) {
+			const struct cli_option *o = find_global(a + 2, strcspn(a + 2, "="));
+
+			if (o && takes_value(o) && !strchr(a, '='))
+				i++;
+			else if (!o && n)
+				break;
+			continue;
+		}
+		words[n++] = a;
+	}
+	*ret_words = match_command(n, words, &p->c->cmd);
+	if (!*ret_words && n)
+		cli_usage(p->c, "there is no command '%s%s%s'", words[0], n > 1 ? " " : "", n > 1 ? words[1] : "");
+	else if (!*ret_words)
+		*ret_words = -1;
+}
+
+static int parse(struct parse *p)
+{
+	int skip, r;
+	bool literal = false;
+
+	find_command(p, &skip);
+	if (skip == 0)
+		return EXIT_USAGE;
+	if (skip < 0)
+		skip = 0;
+	for (int i = 1; i < p->argc; i += r) {
+		const char *a = p->argv[i];
+
+		r = 1;
+		if (!literal && !strcmp(a, "--")) {
+			literal = true;
+		} else if (!literal && !strcmp(a, "-h")) {
+			p->help = true;
+		} else if (!literal && a[0] == '-' && a[1] == '-') {
+			r = take_option(p, i);
+			if (r < 0)
+				return EXIT_USAGE;
+		} else if (!literal && a[0] == '-' && a[1]) {
+			return cli_usage(p->c, "options are written with two dashes: %s", a);
+		} else if (skip > 0) {
+			skip--;
+		} else if (p->c->args_n == CLI_ARGS_MAX) {
+			return cli_usage(p->c, "too many arguments");
+		} else {
+			p->c->args[p->c->args_n++] = a;
+		}
+	}
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli c = {.server = getenv("STRATA_SERVER")};
+	struct parse p = {.c = &c, .argc = argc, .argv = argv};
+	int r = parse(&p);
+
+	if (r)
+		return r;
+	if (p.version) {
+		printf("strata %s\n", STRATA_VERSION);
+		return EXIT_OK;
+	}
+	if (p.help || !c.cmd) {
+		if (c.cmd) {
+			c.args_n = 0;
+			c.args[c.args_n++] = c.cmd->name;
+		}
+		cmd_help(&c);
+		return p.help ? EXIT_OK : EXIT_USAGE;
+	}
+	if (c.args_n < c.cmd->args_min)
+		return cli_usage(&c, "%s: an argument is missing", c.cmd->name);
+	if (c.args_n > c.cmd->args_max)
+		return cli_usage(&c, "%s: there is one argument too many: '%s'", c.cmd->name, c.args[c.cmd->args_max]);
+	return c.cmd->run(&c);
+}
