@@ -25,7 +25,8 @@ enum { CLI_OPTIONS_MAX = 16, CLI_ARGS_MAX = 8, CLI_REPEAT_MAX = 16 };
 /* One parsed command line. */
 struct cli {
 	/* global options */
-	const char *server; /* --server, $STRATA_SERVER, or found by a running `strata up` in ./strata-data */
+	const char *
+	    server; /* --server, $STRATA_SERVER, or found by a running `strata up` in ./strata-data */
 	bool json;
 	/* of the command */
 	const struct cli_command *cmd;
@@ -57,27 +58,30 @@ int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int cli_usage(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Parses a size or number option or argument; on bad text prints what is expected and returns false. */
 bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t *ret_bytes);
-bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max, uint64_t *ret_n);
+bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max,
+		uint64_t *ret_n);
 
 /* ---- the server (http.c) ------------------------------------------------------------------------------------------------ */
 
 /* One exchange. body may be NULL (borrowed). On EXIT_OK *ret_answer is the parsed answer, the caller's to json_decref (JSON null for an empty one).
  * On anything else the reason and the server's hint are on stderr. `path` is "/v1/..." with its query; names in it go through
  * api_escape. A 202 with {"job"} is followed, with progress on stderr when that is a terminal, unless `async`. */
-int api_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret_answer);
-int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async, json_t **ret_answer);
+int api_call(struct cli *c, const char *method, const char *path, json_t *body,
+	     json_t **ret_answer);
+int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async,
+		 json_t **ret_answer);
 /* All pages of a list: calls `path` with ?limit= and ?after= until the end; *ret_items is an array. `path` has no query. */
 int api_list(struct cli *c, const char *path, json_t **ret_items);
-/* Bytes that are not JSON, e.g. /metrics: written to stdout. */
 char *api_escape(const char *name); /* percent-encoded; mem_free */
 /* The same without a command line, for `up`: returns the HTTP status, 0 when unreachable. errmsg gets the server's message. */
-long api_raw(const char *server, const char *method, const char *path, json_t *body, json_t **ret_answer, char errmsg[256]);
+long api_raw(const char *server, const char *method, const char *path, json_t *body,
+	     json_t **ret_answer, char errmsg[256]);
 
 /* ---- printing (print.c) --------------------------------------------------------------------------------------------------- */
 
 void print_json(json_t *answer);
 /* A table for people: the columns of an array of objects. Sizes are shown in units, absent values as "-". */
-enum print_kind { PRINT_TEXT, PRINT_SIZE, PRINT_NUMBER, PRINT_PERCENT, PRINT_TIME, PRINT_LIST };
+enum print_kind { PRINT_TEXT, PRINT_SIZE, PRINT_NUMBER, PRINT_LIST };
 struct print_column {
 	const char *title, *key; /* key: "a.b" goes into nested objects */
 	enum print_kind kind;
@@ -86,9 +90,11 @@ void print_table(json_t *rows, const struct print_column *columns, size_t column
 /* The same columns as "title: value" lines of one object. */
 void print_fields(json_t *object, const struct print_column *columns, size_t columns_n);
 /* `list` command: api_list, then JSON or table */
-int list_command(struct cli *c, const char *path, const struct print_column *columns, size_t columns_n);
+int list_command(struct cli *c, const char *path, const struct print_column *columns,
+		 size_t columns_n);
 /* `show` command: one GET, then JSON or fields */
-int show_command(struct cli *c, const char *path, const struct print_column *columns, size_t columns_n);
+int show_command(struct cli *c, const char *path, const struct print_column *columns,
+		 size_t columns_n);
 
 /* ---- commands ---------------------------------------------------------------------------------------------------------------- */
 
@@ -114,6 +120,7 @@ int cmd_map(struct cli *c);
 int cmd_status(struct cli *c);
 int cmd_events(struct cli *c);
 int cmd_check(struct cli *c);
+int cmd_meta_backup(struct cli *c);
 int cmd_help(struct cli *c);
 int cmd_completion(struct cli *c);
 

@@ -5,62 +5,119 @@
 
 #include "tools/cli/cli.h"
 
-#define ASYNC {"async", NULL, "do not wait for the job that does the work"}
+#define ASYNC                                                               \
+	{                                                                   \
+		"async", NULL, "do not wait for the job that does the work" \
+	}
 
 const struct cli_command cli_commands[] = {
-	{"up", "--data DIR [OPTION]...", "run a whole cluster on this machine, in the foreground", 0, 0, cmd_up,
-	 {{"data", "DIR", "where the cluster keeps its state; made on first use, continued from afterwards"},
-	  {"nodes", "N", "data-path nodes (1 on first use; may grow later)"},
-	  {"devices", "N", "device files made for each new node (1)"},
-	  {"device-size", "SIZE", "size of each; sparse (16G)"},
-	  {"api", "ADDR", "serve the REST API here too: host:port or unix:PATH (always on DIR/run/api.sock)"},
-	  {"nbd", "ADDR", "where node 1 serves NBD, repeatable: host:port or unix:PATH (unix:DIR/node-1.nbd)"},
-	  {"engine", "uring|aio", "the I/O engine (uring, and aio where the kernel refuses it)"},
-	  {"runtime-dir", "DIR", "for what survives a killed process but not a reboot; a tmpfs (/dev/shm/strata-UID)"}}},
+    {"up",
+     "--data DIR [OPTION]...",
+     "run a whole cluster on this machine, in the foreground",
+     0,
+     0,
+     cmd_up,
+     {{"data", "DIR",
+       "where the cluster keeps its state; made on first use, continued from afterwards"},
+      {"nodes", "N", "data-path nodes (1 on first use; may grow later)"},
+      {"devices", "N", "device files made for each new node (1)"},
+      {"device-size", "SIZE", "size of each; sparse (16G)"},
+      {"api", "ADDR",
+       "serve the REST API here too: host:port or unix:PATH (always on DIR/run/api.sock)"},
+      {"nbd", "ADDR",
+       "where node 1 serves NBD, repeatable: host:port or unix:PATH (unix:DIR/node-1.nbd)"},
+      {"engine", "uring|aio", "the I/O engine (uring, and aio where the kernel refuses it)"},
+      {"runtime-dir", "DIR",
+       "for what survives a killed process but not a reboot; a tmpfs (/dev/shm/strata-UID)"}}},
 
-	{"volume create", "NAME --size SIZE", "make a thin volume", 1, 1, cmd_volume_create,
-	 {{"size", "SIZE", "for example 10G; a multiple of 4 KiB"},
-	  {"pool", "NAME", "where its data lives (default)"},
-	  {"policy", "NAME", "what governs it (default)"},
-	  {"sector-size", "512|4096", "logical sector; cannot be changed later (512)"},
-	  {"write-cache", "auto|writeback|writethrough", "when a write is acknowledged (auto)"}}},
-	{"volume list", "", "all volumes", 0, 0, cmd_volume_list, {{0}}},
-	{"volume show", "NAME", "one volume", 1, 1, cmd_volume_show, {{0}}},
-	{"volume resize", "NAME --size SIZE", "grow a volume", 1, 1, cmd_volume_resize, {{"size", "SIZE", "the new size"}}},
-	{"volume delete", "NAME", "delete a volume and its data", 1, 1, cmd_volume_delete, {ASYNC}},
-	{"volume stats", "NAME", "I/O counters and latencies of an open volume", 1, 1, cmd_volume_stats, {{0}}},
+    {"volume create",
+     "NAME --size SIZE",
+     "make a thin volume",
+     1,
+     1,
+     cmd_volume_create,
+     {{"size", "SIZE", "for example 10G; a multiple of 4 KiB"},
+      {"pool", "NAME", "where its data lives (default)"},
+      {"sector-size", "512|4096", "logical sector; cannot be changed later (512)"},
+      {"write-cache", "auto|writeback|writethrough", "when a write is acknowledged (auto)"}}},
+    {"volume list", "", "all volumes", 0, 0, cmd_volume_list, {{0}}},
+    {"volume show", "NAME", "one volume", 1, 1, cmd_volume_show, {{0}}},
+    {"volume resize",
+     "NAME --size SIZE",
+     "grow a volume",
+     1,
+     1,
+     cmd_volume_resize,
+     {{"size", "SIZE", "the new size"}}},
+    {"volume delete", "NAME", "delete a volume and its data", 1, 1, cmd_volume_delete, {ASYNC}},
+    {"volume stats",
+     "NAME",
+     "I/O counters and latencies of an open volume",
+     1,
+     1,
+     cmd_volume_stats,
+     {{0}}},
 
-	{"device list", "", "devices with their state and space", 0, 0, cmd_device_list, {{0}}},
-	{"device add", "PATH --node NODE", "format a block device or file and add it to the pool", 1, 1, cmd_device_add,
-	 {{"node", "NODE", "the node that has it (the only one)"},
-	  {"size", "SIZE", "of a file that is made new"},
-	  {"pool", "NAME", "(default)"},
-	  {"rotational", NULL, "use 4 MiB chunks, for rotating disks"},
-	  {"force", NULL, "overwrite whatever is on it"}}},
-	{"device remove", "DEVICE", "take an empty device out, or give up a broken one", 1, 1, cmd_device_remove,
-	 {{"lost", NULL, "it will not come back: what it held reads as an error until rewritten"}, ASYNC}},
+    {"device list", "", "devices with their state and space", 0, 0, cmd_device_list, {{0}}},
+    {"device add",
+     "PATH --node NODE",
+     "format a block device or file and add it to the pool",
+     1,
+     1,
+     cmd_device_add,
+     {{"node", "NODE", "the node that has it (the only one)"},
+      {"size", "SIZE", "of a file that is made new"},
+      {"pool", "NAME", "(default)"},
+      {"force", NULL, "overwrite whatever is on it"}}},
+    {"device remove",
+     "DEVICE",
+     "take an empty device out, or give up a broken one",
+     1,
+     1,
+     cmd_device_remove,
+     {{"lost", NULL, "it will not come back: what it held reads as an error until rewritten"},
+      ASYNC}},
 
-	{"node list", "", "data-path nodes", 0, 0, cmd_node_list, {{0}}},
-	{"pool list", "", "pools with their space", 0, 0, cmd_pool_list, {{0}}},
-	{"pool show", "NAME", "one pool", 1, 1, cmd_pool_show, {{0}}},
+    {"node list", "", "data-path nodes", 0, 0, cmd_node_list, {{0}}},
+    {"pool list", "", "pools with their space", 0, 0, cmd_pool_list, {{0}}},
+    {"pool show", "NAME", "one pool", 1, 1, cmd_pool_show, {{0}}},
 
-	{"export list", "", "what is exported, and who is connected", 0, 0, cmd_export_list, {{0}}},
-	{"export show", "VOLUME", "lines to paste: how to attach the volume", 1, 1, cmd_export_show, {{0}}},
+    {"export list", "", "what is exported, and who is connected", 0, 0, cmd_export_list, {{0}}},
+    {"export show",
+     "VOLUME",
+     "lines to paste: how to attach the volume",
+     1,
+     1,
+     cmd_export_show,
+     {{0}}},
 
-	{"map", "VOLUME", "where the data of a volume lies: chunk, device, slot, offset", 1, 1, cmd_map,
-	 {{"offset", "SIZE", "from here (0)"}, {"length", "SIZE", "this far (to the end)"}}},
-	{"check", "", "check the map against the devices, online", 0, 0, cmd_check, {ASYNC}},
+    {"map",
+     "VOLUME",
+     "where the data of a volume lies: chunk, device, slot, offset",
+     1,
+     1,
+     cmd_map,
+     {{"offset", "SIZE", "from here (0)"}, {"length", "SIZE", "this far (to the end)"}}},
+    {"check", "", "check the map against the devices, online", 0, 0, cmd_check, {ASYNC}},
 
-	{"job list", "", "background jobs", 0, 0, cmd_job_list, {{0}}},
-	{"job show", "ID", "one job", 1, 1, cmd_job_show, {{0}}},
-	{"job cancel", "ID", "stop a job that can be stopped", 1, 1, cmd_job_cancel, {{0}}},
+    {"meta backup",
+     "PATH",
+     "keep a consistent copy of the metadata in a new directory on the server",
+     1,
+     1,
+     cmd_meta_backup,
+     {{0}}},
 
-	{"status", "", "the health of the cluster in one word, and why", 0, 0, cmd_status, {{0}}},
-	{"events", "", "what happened", 0, 0, cmd_events, {{"last", "N", "only the last N (50)"}}},
+    {"job list", "", "background jobs", 0, 0, cmd_job_list, {{0}}},
+    {"job show", "ID", "one job", 1, 1, cmd_job_show, {{0}}},
+    {"job cancel", "ID", "stop a job that can be stopped", 1, 1, cmd_job_cancel, {{0}}},
 
-	{"help", "[COMMAND]", "this text, or how to use a command", 0, 2, cmd_help, {{0}}},
-	{"completion", "bash", "print a completion script for the shell", 1, 1, cmd_completion, {{0}}},
-	{0},
+    {"status", "", "the health of the cluster in one word, and why", 0, 0, cmd_status, {{0}}},
+    {"events", "", "what happened", 0, 0, cmd_events, {{"last", "N", "only the last N (50)"}}},
+
+    {"help", "[COMMAND]", "this text, or how to use a command", 0, 2, cmd_help, {{0}}},
+    {"completion", "bash", "print a completion script for the shell", 1, 1, cmd_completion, {{0}}},
+    {0},
 };
 
 static void help_overview(void)
@@ -70,17 +127,21 @@ static void help_overview(void)
 	       STRATA_VERSION);
 	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
 		printf("  %-16s %s\n", cmd->name, cmd->help);
-	printf("\n'strata help COMMAND' shows its options. The server is $STRATA_SERVER, or the 'strata up' of ./strata-data.\n"
-	       "Exit codes: 0 done, 1 failed, 2 used wrongly, 3 server not reached, 4 not healthy.\n");
+	printf(
+	    "\n'strata help COMMAND' shows its options. The server is $STRATA_SERVER, or the "
+	    "'strata up' of ./strata-data.\n"
+	    "Exit codes: 0 done, 1 failed, 2 used wrongly, 3 server not reached, 4 not healthy.\n");
 }
 
 static void help_command(const struct cli_command *cmd)
 {
-	printf("strata %s - %s\n\nusage: strata %s %s\n", cmd->name, cmd->help, cmd->name, cmd->usage);
+	printf("strata %s - %s\n\nusage: strata %s %s\n", cmd->name, cmd->help, cmd->name,
+	       cmd->usage);
 	for (int i = 0; i < CLI_OPTIONS_MAX && cmd->options[i].name; i++) {
 		char left[64];
 
-		snprintf(left, sizeof(left), "--%s%s%s", cmd->options[i].name, cmd->options[i].arg ? " " : "",
+		snprintf(left, sizeof(left), "--%s%s%s", cmd->options[i].name,
+			 cmd->options[i].arg ? " " : "",
 			 cmd->options[i].arg ? cmd->options[i].arg : "");
 		printf("%s  %-24s %s\n", i ? "" : "\noptions:\n", left, cmd->options[i].help);
 	}
@@ -95,9 +156,11 @@ int cmd_help(struct cli *c)
 		help_overview();
 		return EXIT_OK;
 	}
-	snprintf(name, sizeof(name), c->args_n == 2 ? "%s %s" : "%s", c->args[0], c->args_n == 2 ? c->args[1] : "");
+	snprintf(name, sizeof(name), c->args_n == 2 ? "%s %s" : "%s", c->args[0],
+		 c->args_n == 2 ? c->args[1] : "");
 	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
-		if (!strcmp(cmd->name, name) || (!strncmp(cmd->name, name, strlen(name)) && cmd->name[strlen(name)] == ' ')) {
+		if (!strcmp(cmd->name, name) ||
+		    (!strncmp(cmd->name, name, strlen(name)) && cmd->name[strlen(name)] == ' ')) {
 			if (shown++)
 				printf("\n");
 			help_command(cmd);
@@ -110,22 +173,23 @@ int cmd_completion(struct cli *c)
 {
 	if (strcmp(c->args[0], "bash"))
 		return cli_usage(c, "completion is made for bash only, not for '%s'", c->args[0]);
-	printf("# bash completion for strata: strata completion bash > /etc/bash_completion.d/strata\n"
-	       "_strata() {\n"
-	       "\tlocal cur=${COMP_WORDS[COMP_CWORD]} words=() w\n"
-	       "\tfor w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do [[ $w == -* ]] || words+=(\"$w\"); done\n"
-	       "\tlocal at=\"${words[*]:0:2}\" next=\n"
-	       "\tcase $at in\n");
+	printf(
+	    "# bash completion for strata: strata completion bash > /etc/bash_completion.d/strata\n"
+	    "_strata() {\n"
+	    "\tlocal cur=${COMP_WORDS[COMP_CWORD]} words=() w\n"
+	    "\tfor w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do [[ $w == -* ]] || words+=(\"$w\"); "
+	    "done\n"
+	    "\tlocal at=\"${words[*]:0:2}\" next=\n"
+	    "\tcase $at in\n");
 	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++) {
-		if (!strchr(cmd->name, ' ') && cmd->args_max == 0)
-			printf("\t'%s'*) next='", cmd->name);
-		else
-			printf("\t'%s'*) next='", cmd->name);
+		printf("\t'%s'*) next='", cmd->name);
 		for (int i = 0; i < CLI_OPTIONS_MAX && cmd->options[i].name; i++)
 			printf("--%s ", cmd->options[i].name);
 		printf("'; [[ $cur != -* ]] && next=");
-		if (strstr(cmd->usage, "NAME") == cmd->usage || strstr(cmd->usage, "VOLUME") == cmd->usage)
-			printf("$(strata volume list --json 2>/dev/null | sed -n 's/.*\"name\": \"\\([^\"]*\\)\".*/\\1/p')");
+		if (strstr(cmd->usage, "NAME") == cmd->usage ||
+		    strstr(cmd->usage, "VOLUME") == cmd->usage)
+			printf("$(strata volume list --json 2>/dev/null | sed -n 's/.*\"name\": "
+			       "\"\\([^\"]*\\)\".*/\\1/p')");
 		printf(" ;;\n");
 	}
 	printf("\t*) case ${words[0]-} in\n");
@@ -133,16 +197,20 @@ int cmd_completion(struct cli *c)
 		const char *space = strchr(cmd->name, ' ');
 
 		if (space)
-			printf("\t\t%.*s) next+=' %s' ;;&\n", (int)(space - cmd->name), cmd->name, space + 1);
+			printf("\t\t%.*s) next+=' %s' ;;&\n", (int)(space - cmd->name), cmd->name,
+			       space + 1);
 	}
 	printf("\t\t'') next='");
-	for (const struct cli_command *cmd = cli_commands, *last = NULL; cmd->name; last = cmd, cmd++) {
+	for (const struct cli_command *cmd = cli_commands, *last = NULL; cmd->name;
+	     last = cmd, cmd++) {
 		size_t len = strcspn(cmd->name, " ");
 
-		if (!last || strncmp(last->name, cmd->name, len) || (last->name[len] && last->name[len] != ' '))
+		if (!last || strncmp(last->name, cmd->name, len) ||
+		    (last->name[len] && last->name[len] != ' '))
 			printf("%.*s ", (int)len, cmd->name);
 	}
 	printf("--server --json --help' ;;\n\t\tesac ;;\n\tesac\n"
-	       "\tmapfile -t COMPREPLY < <(compgen -W \"$next\" -- \"$cur\")\n}\ncomplete -F _strata strata\n");
+	       "\tmapfile -t COMPREPLY < <(compgen -W \"$next\" -- \"$cur\")\n}\ncomplete -F "
+	       "_strata strata\n");
 	return EXIT_OK;
 }

@@ -46,7 +46,8 @@ static void set_server(CURL *h, const char *server, const char *path, char *url,
 		curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, server + 5);
 		snprintf(url, url_len, "http://strata%s", path);
 	} else {
-		snprintf(url, url_len, "%s%s%s", strstr(server, "://") ? "" : "http://", server, path);
+		snprintf(url, url_len, "%s%s%s", strstr(server, "://") ? "" : "http://", server,
+			 path);
 	}
 	curl_easy_setopt(h, CURLOPT_URL, url);
 }
@@ -64,7 +65,8 @@ static struct curl_slist *headers(const char *method, bool has_body)
 	list = curl_slist_append(list, "Expect:");
 	if (!strcmp(method, "POST")) {
 		clock_gettime(CLOCK_REALTIME, &ts);
-		snprintf(line, sizeof(line), "Idempotency-Key: cli-%d-%lld-%ld", (int)getpid(), (long long)ts.tv_sec, ts.tv_nsec);
+		snprintf(line, sizeof(line), "Idempotency-Key: cli-%d-%lld-%ld", (int)getpid(),
+			 (long long)ts.tv_sec, ts.tv_nsec);
 		list = curl_slist_append(list, line);
 	}
 	if (token) {
@@ -74,7 +76,8 @@ static struct curl_slist *headers(const char *method, bool has_body)
 	return list;
 }
 
-long api_raw(const char *server, const char *method, const char *path, json_t *body, json_t **ret_answer, char errmsg[256])
+long api_raw(const char *server, const char *method, const char *path, json_t *body,
+	     json_t **ret_answer, char errmsg[256])
 {
 	CURL *h = curl_easy_init();
 	struct answer a = {0};
@@ -114,7 +117,10 @@ long api_raw(const char *server, const char *method, const char *path, json_t *b
 	}
 	answer = a.len ? json_loads(a.data, JSON_DECODE_ANY, &why) : json_null();
 	if (!answer) {
-		snprintf(errmsg, 256, "%s answered HTTP %ld with what is not JSON; is it a Strata metadata server?", server, http);
+		snprintf(
+		    errmsg, 256,
+		    "%s answered HTTP %ld with what is not JSON; is it a Strata metadata server?",
+		    server, http);
 		http = 0;
 		goto out;
 	}
@@ -146,7 +152,8 @@ int api_call(struct cli *c, const char *method, const char *path, json_t *body, 
 	long http;
 
 	if (!find_server(c)) {
-		cli_fail("no server: start one with 'strata up --data DIR', or name one with --server or $STRATA_SERVER");
+		cli_fail("no server: start one with 'strata up --data DIR', or name one with "
+			 "--server or $STRATA_SERVER");
 		return EXIT_UNREACHABLE;
 	}
 	http = api_raw(c->server, method, path, body, &answer, errmsg);
@@ -169,12 +176,14 @@ int api_call(struct cli *c, const char *method, const char *path, json_t *body, 
 
 static void show_progress(json_t *job, bool end)
 {
-	json_int_t done = json_integer_value(json_object_get(job, "done")), total = json_integer_value(json_object_get(job, "total"));
+	json_int_t done = json_integer_value(json_object_get(job, "done")),
+		   total = json_integer_value(json_object_get(job, "total"));
 
 	if (!isatty(STDERR_FILENO))
 		return;
 	fprintf(stderr, "\r%s: %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT "%s",
-		json_string_value(json_object_get(job, "kind")) ?: "job", done, total, end ? "\n" : "   ");
+		json_string_value(json_object_get(job, "kind")) ?: "job", done, total,
+		end ? "\n" : "   ");
 }
 
 static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
@@ -193,7 +202,8 @@ static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
 		if (r)
 			return r;
 		state = json_string_value(json_object_get(job, "state")) ?: "";
-		ended = !strcmp(state, "done") || !strcmp(state, "failed") || !strcmp(state, "cancelled");
+		ended = !strcmp(state, "done") || !strcmp(state, "failed") ||
+			!strcmp(state, "cancelled");
 		show_progress(job, ended);
 		if (ended)
 			break;
@@ -204,7 +214,8 @@ static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
 	if (strcmp(state, "done")) {
 		const char *why = json_string_value(json_object_get(job, "error"));
 
-		r = cli_fail("job %" JSON_INTEGER_FORMAT " %s%s%s", id, state, why ? ": " : "", why ? why : "");
+		r = cli_fail("job %" JSON_INTEGER_FORMAT " %s%s%s", id, state, why ? ": " : "",
+			     why ? why : "");
 		json_decref(job);
 		return r;
 	}
@@ -212,7 +223,8 @@ static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
 	return EXIT_OK;
 }
 
-int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async, json_t **ret_answer)
+int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async,
+		 json_t **ret_answer)
 {
 	json_t *answer, *id;
 	int r = api_call(c, method, path, body, &answer);
@@ -235,7 +247,8 @@ int api_list(struct cli *c, const char *path, json_t **ret_items)
 	char *after = NULL;
 
 	for (;;) {
-		char *page = mem_printf("%s?limit=%d%s%s", path, LIST_PAGE, after ? "&after=" : "", after ? after : "");
+		char *page = mem_printf("%s?limit=%d%s%s", path, LIST_PAGE, after ? "&after=" : "",
+					after ? after : "");
 		const char *next;
 		int r;
 

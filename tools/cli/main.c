@@ -2,6 +2,7 @@
 /* main.c - finds the command in the table, parses its options, runs it.
  *
  * Global options are accepted before and after the command; "--" ends the options. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +13,11 @@
 #include "tools/cli/cli.h"
 
 static const struct cli_option global_options[] = {
-	{"server", "ADDR", "the metadata server: unix:PATH or host:port (default: $STRATA_SERVER, else ./strata-data)"},
-	{"json", NULL, "print the answer as JSON"},
-	{"help", NULL, "show help"},
-	{"version", NULL, "show the version"},
+    {"server", "ADDR",
+     "the metadata server: unix:PATH or host:port (default: $STRATA_SERVER, else ./strata-data)"},
+    {"json", NULL, "print the answer as JSON"},
+    {"help", NULL, "show help"},
+    {"version", NULL, "show the version"},
 };
 
 static int vfail(int code, const char *fmt, va_list ap)
@@ -45,7 +47,8 @@ int cli_usage(const struct cli *c, const char *fmt, ...)
 	vfail(EXIT_USAGE, fmt, ap);
 	va_end(ap);
 	if (c->cmd)
-		fprintf(stderr, "usage: strata %s %s\nTry: strata help %s\n", c->cmd->name, c->cmd->usage, c->cmd->name);
+		fprintf(stderr, "usage: strata %s %s\nTry: strata help %s\n", c->cmd->name,
+			c->cmd->usage, c->cmd->name);
 	else
 		fprintf(stderr, "Try: strata --help\n");
 	return EXIT_USAGE;
@@ -55,11 +58,15 @@ bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t 
 {
 	if (units_parse_size(text, ret_bytes) == 0)
 		return true;
-	cli_usage(c, "%s: '%s' is not a size; write bytes or a binary suffix, for example 512M, 10G or 1.5T", what, text);
+	cli_usage(
+	    c,
+	    "%s: '%s' is not a size; write bytes or a binary suffix, for example 512M, 10G or 1.5T",
+	    what, text);
 	return false;
 }
 
-bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max, uint64_t *ret_n)
+bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max,
+		uint64_t *ret_n)
 {
 	char *end;
 	unsigned long long n;
@@ -106,7 +113,8 @@ static int match_command(int words_n, const char **words, const struct cli_comma
 	int best = 0;
 
 	for (int n = 1; n <= 2 && n <= words_n; n++) {
-		snprintf(joined, sizeof(joined), n == 1 ? "%s" : "%s %s", words[0], n == 1 ? "" : words[1]);
+		snprintf(joined, sizeof(joined), n == 1 ? "%s" : "%s %s", words[0],
+			 n == 1 ? "" : words[1]);
 		for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
 			if (!strcmp(cmd->name, joined)) {
 				best = n;
@@ -125,7 +133,8 @@ static bool takes_value(const struct cli_option *o)
 static const struct cli_option *find_global(const char *name, size_t len)
 {
 	for (size_t i = 0; i < ARRAY_LEN(global_options); i++)
-		if (strlen(global_options[i].name) == len && !strncmp(global_options[i].name, name, len))
+		if (strlen(global_options[i].name) == len &&
+		    !strncmp(global_options[i].name, name, len))
 			return &global_options[i];
 	return NULL;
 }
@@ -147,12 +156,14 @@ static int take_option(struct parse *p, int i)
 	int row = -1, used = 1;
 
 	for (int k = 0; !o && c->cmd && k < CLI_OPTIONS_MAX && c->cmd->options[k].name; k++)
-		if (strlen(c->cmd->options[k].name) == len && !strncmp(c->cmd->options[k].name, name, len)) {
+		if (strlen(c->cmd->options[k].name) == len &&
+		    !strncmp(c->cmd->options[k].name, name, len)) {
 			o = &c->cmd->options[k];
 			row = k;
 		}
 	if (!o) {
-		cli_usage(c, "there is no option --%.*s%s%s", (int)len, name, c->cmd ? " in " : "", c->cmd ? c->cmd->name : "");
+		cli_usage(c, "there is no option --%.*s%s%s", (int)len, name, c->cmd ? " in " : "",
+			  c->cmd ? c->cmd->name : "");
 		return -1;
 	}
 	if (takes_value(o) && !value) {
@@ -210,7 +221,8 @@ static void find_command(struct parse *p, int *ret_words)
 	}
 	*ret_words = match_command(n, words, &p->c->cmd);
 	if (!*ret_words && n)
-		cli_usage(p->c, "there is no command '%s%s%s'", words[0], n > 1 ? " " : "", n > 1 ? words[1] : "");
+		cli_usage(p->c, "there is no command '%s%s%s'", words[0], n > 1 ? " " : "",
+			  n > 1 ? words[1] : "");
 	else if (!*ret_words)
 		*ret_words = -1;
 }
@@ -273,6 +285,7 @@ int main(int argc, char **argv)
 	if (c.args_n < c.cmd->args_min)
 		return cli_usage(&c, "%s: an argument is missing", c.cmd->name);
 	if (c.args_n > c.cmd->args_max)
-		return cli_usage(&c, "%s: there is one argument too many: '%s'", c.cmd->name, c.args[c.cmd->args_max]);
+		return cli_usage(&c, "%s: there is one argument too many: '%s'", c.cmd->name,
+				 c.args[c.cmd->args_max]);
 	return c.cmd->run(&c);
 }

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "src/base/math.h"
 #include "src/base/mem.h"
@@ -36,7 +35,8 @@ static void cell_list(json_t *list, char cell[CELL_BYTES])
 
 	cell[0] = '\0';
 	json_array_foreach (list, i, v) {
-		int n = snprintf(cell + used, CELL_BYTES - used, "%s%s", i ? " " : "", json_is_string(v) ? json_string_value(v) : "?");
+		int n = snprintf(cell + used, CELL_BYTES - used, "%s%s", i ? " " : "",
+				 json_is_string(v) ? json_string_value(v) : "?");
 
 		if (n < 0 || (size_t)n >= CELL_BYTES - used)
 			return;
@@ -47,30 +47,15 @@ static void cell_list(json_t *list, char cell[CELL_BYTES])
 static void cell_number(const struct print_column *col, json_t *v, char cell[CELL_BYTES])
 {
 	char text[UNITS_TEXT_LEN];
-	json_int_t n = json_integer_value(v);
-	time_t t;
-	struct tm tm;
 
-	switch (col->kind) {
-	case PRINT_SIZE:
-		units_format_size((uint64_t)n, text);
+	if (col->kind == PRINT_SIZE) {
+		units_format_size((uint64_t)json_integer_value(v), text);
 		snprintf(cell, CELL_BYTES, "%s", text);
-		return;
-	case PRINT_PERCENT:
-		snprintf(cell, CELL_BYTES, "%.1f %%", json_number_value(v));
-		return;
-	case PRINT_TIME: /* nanoseconds since 1970 */
-		t = (time_t)(n / 1000000000);
-		if (gmtime_r(&t, &tm) && strftime(cell, CELL_BYTES, "%F %T", &tm))
-			return;
-		break;
-	default:
-		break;
-	}
-	if (json_is_integer(v))
-		snprintf(cell, CELL_BYTES, "%" JSON_INTEGER_FORMAT, n);
-	else
+	} else if (json_is_integer(v)) {
+		snprintf(cell, CELL_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+	} else {
 		snprintf(cell, CELL_BYTES, "%.2f", json_number_value(v));
+	}
 }
 
 static void cell_of(json_t *row, const struct print_column *col, char cell[CELL_BYTES])
@@ -93,7 +78,7 @@ static void cell_of(json_t *row, const struct print_column *col, char cell[CELL_
 
 static bool right_aligned(const struct print_column *col)
 {
-	return col->kind == PRINT_SIZE || col->kind == PRINT_NUMBER || col->kind == PRINT_PERCENT;
+	return col->kind == PRINT_SIZE || col->kind == PRINT_NUMBER;
 }
 
 static void print_cell(const struct print_column *col, const char *cell, size_t width, bool last)
@@ -144,7 +129,8 @@ void print_fields(json_t *object, const struct print_column *columns, size_t col
 	}
 }
 
-int list_command(struct cli *c, const char *path, const struct print_column *columns, size_t columns_n)
+int list_command(struct cli *c, const char *path, const struct print_column *columns,
+		 size_t columns_n)
 {
 	json_t *items;
 	int r = api_list(c, path, &items);
@@ -159,7 +145,8 @@ int list_command(struct cli *c, const char *path, const struct print_column *col
 	return EXIT_OK;
 }
 
-int show_command(struct cli *c, const char *path, const struct print_column *columns, size_t columns_n)
+int show_command(struct cli *c, const char *path, const struct print_column *columns,
+		 size_t columns_n)
 {
 	json_t *answer;
 	int r = api_call(c, "GET", path, NULL, &answer);

@@ -74,7 +74,9 @@ static void print_log_tail(const struct child *c)
 	char tail[LOG_TAIL_BYTES + 1];
 	int fd = open(c->log_path, O_RDONLY | O_CLOEXEC);
 	off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-	ssize_t n = fd < 0 ? 0 : pread(fd, tail, LOG_TAIL_BYTES, end > LOG_TAIL_BYTES ? end - LOG_TAIL_BYTES : 0);
+	ssize_t n = fd < 0 ? 0
+			   : pread(fd, tail, LOG_TAIL_BYTES,
+				   end > LOG_TAIL_BYTES ? end - LOG_TAIL_BYTES : 0);
 
 	if (n > 0)
 		fprintf(stderr, "the end of %s:\n%.*s", c->log_path, (int)n, tail);
@@ -97,7 +99,8 @@ static void __attribute__((noreturn)) child_exec(struct child *c, int ready_fd, 
 {
 	char number[16];
 	sigset_t none;
-	int log = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600), null = open("/dev/null", O_RDWR);
+	int log = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600),
+	    null = open("/dev/null", O_RDWR);
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
@@ -157,9 +160,11 @@ static void child_died(struct child *c, int wait_status, bool stopping)
 	if (stopping)
 		return;
 	if (WIFSIGNALED(wait_status))
-		fprintf(stderr, "strata: %s was ended by signal %d (%s)\n", c->name, WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
+		fprintf(stderr, "strata: %s was ended by signal %d (%s)\n", c->name,
+			WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
 	else
-		fprintf(stderr, "strata: %s ended with exit code %d, see %s\n", c->name, WEXITSTATUS(wait_status), c->log_path);
+		fprintf(stderr, "strata: %s ended with exit code %d, see %s\n", c->name,
+			WEXITSTATUS(wait_status), c->log_path);
 	c->backoff_ms = lived > YOUNG_MS || !c->backoff_ms ? RESTART_MS : c->backoff_ms * 2;
 	if (c->backoff_ms > RESTART_MS_MAX)
 		c->backoff_ms = RESTART_MS_MAX;
@@ -228,7 +233,11 @@ static int wait_event(struct supervisor *s, uint64_t until_ms)
 			of[n] = &s->children[i];
 			fds[n++] = (struct pollfd){.fd = s->children[i].ready_fd, .events = POLLIN};
 		}
-	if (poll(fds, n, until_ms == UINT64_MAX ? -1 : until_ms > now ? (int)(until_ms - now) : 0) < 0 && errno != EINTR)
+	if (poll(fds, n,
+		 until_ms == UINT64_MAX ? -1
+		 : until_ms > now	? (int)(until_ms - now)
+					: 0) < 0 &&
+	    errno != EINTR)
 		return -errno;
 	for (nfds_t k = 1; k < n; k++)
 		if (fds[k].revents)
@@ -296,7 +305,8 @@ void supervisor_stop(struct supervisor *s)
 		while (c->pid && now_ms() < deadline)
 			wait_event(s, deadline);
 		if (c->pid) {
-			fprintf(stderr, "strata: %s did not stop in %d s and is killed\n", c->name, STOP_MS_MAX / 1000);
+			fprintf(stderr, "strata: %s did not stop in %d s and is killed\n", c->name,
+				STOP_MS_MAX / 1000);
 			kill(c->pid, SIGKILL);
 		}
 		while (c->pid)

@@ -36,7 +36,8 @@ struct supervisor {
 	bool stopping;
 };
 
-int supervisor_init(struct supervisor *s, struct child *children, int children_n); /* blocks the signals it waits for */
+int supervisor_init(struct supervisor *s, struct child *children,
+		    int children_n); /* blocks the signals it waits for */
 void child_arg(struct child *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Starts the child and waits until it serves. 0, or -errno after printing what happened (with the end of its log). */

@@ -24,7 +24,13 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/supervise.h"
 
-enum { NODES_MAX = 32, DEVICES_PER_NODE_MAX = 64, SOCKET_PATH_MAX = 107, KEY_BYTES = 32, HTTP_CONFLICT = 409 };
+enum {
+	NODES_MAX = 32,
+	DEVICES_PER_NODE_MAX = 64,
+	SOCKET_PATH_MAX = 107,
+	KEY_BYTES = 32,
+	HTTP_CONFLICT = 409
+};
 #define DEVICE_SIZE_DEFAULT (16ULL << 30)
 
 struct up {
@@ -89,11 +95,14 @@ static int up_options(struct up *u)
 	u->device_bytes = DEVICE_SIZE_DEFAULT;
 	if (!cli_option(c, "data"))
 		return cli_usage(c, "--data DIR is missing: where the cluster keeps its state");
-	if ((text = cli_option(c, "nodes")) && (!cli_number(c, "--nodes", text, NODES_MAX, &u->nodes_n) || !u->nodes_n))
+	if ((text = cli_option(c, "nodes")) &&
+	    (!cli_number(c, "--nodes", text, NODES_MAX, &u->nodes_n) || !u->nodes_n))
 		return EXIT_USAGE;
-	if ((text = cli_option(c, "devices")) && !cli_number(c, "--devices", text, DEVICES_PER_NODE_MAX, &u->devices_n))
+	if ((text = cli_option(c, "devices")) &&
+	    !cli_number(c, "--devices", text, DEVICES_PER_NODE_MAX, &u->devices_n))
 		return EXIT_USAGE;
-	if ((text = cli_option(c, "device-size")) && !cli_size(c, "--device-size", text, &u->device_bytes))
+	if ((text = cli_option(c, "device-size")) &&
+	    !cli_size(c, "--device-size", text, &u->device_bytes))
 		return EXIT_USAGE;
 	u->engine = cli_option(c, "engine");
 	if (u->engine && strcmp(u->engine, "uring") && strcmp(u->engine, "aio"))
@@ -119,7 +128,8 @@ static int up_lock(struct up *u, const char *dir)
 	if (!realpath(dir, u->dir))
 		return cli_fail("%s: %s", dir, strerror(errno));
 	if (strlen(u->dir) + strlen("/run/metad.sock") > SOCKET_PATH_MAX)
-		return cli_fail("the path %s is too long for unix sockets; use a shorter --data", u->dir);
+		return cli_fail("the path %s is too long for unix sockets; use a shorter --data",
+				u->dir);
 	snprintf(path, sizeof(path), "%s/lock", u->dir);
 	u->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (u->lock_fd < 0)
@@ -128,7 +138,8 @@ static int up_lock(struct up *u, const char *dir)
 		ssize_t n = pread(u->lock_fd, pid, sizeof(pid) - 1, 0);
 
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-		return cli_fail("%s is in use by 'strata up', pid %s", u->dir, *pid ? pid : "unknown");
+		return cli_fail("%s is in use by 'strata up', pid %s", u->dir,
+				*pid ? pid : "unknown");
 	}
 	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(u->lock_fd, 0) || pwrite(u->lock_fd, pid, strlen(pid), 0) < 0)
@@ -170,7 +181,8 @@ static int make_node_dir(struct up *u, uint64_t k)
 	f = fopen(setup, "we");
 	if (!f)
 		return cli_fail("%s: %s", setup, strerror(errno));
-	fprintf(f, "%llu %llu\n", (unsigned long long)u->devices_n, (unsigned long long)u->device_bytes);
+	fprintf(f, "%llu %llu\n", (unsigned long long)u->devices_n,
+		(unsigned long long)u->device_bytes);
 	return fclose(f) ? cli_fail("%s: %s", setup, strerror(errno)) : 0;
 }
 
@@ -195,7 +207,8 @@ static int up_dirs(struct up *u)
 			break;
 	}
 	if (u->nodes_n && u->nodes_n < have)
-		return cli_fail("%s has %llu nodes; --nodes may add some but not leave any out", u->dir, (unsigned long long)have);
+		return cli_fail("%s has %llu nodes; --nodes may add some but not leave any out",
+				u->dir, (unsigned long long)have);
 	if (!u->nodes_n)
 		u->nodes_n = have ? have : 1;
 	for (uint64_t k = 1; k <= u->nodes_n; k++)
@@ -282,8 +295,10 @@ static int add_device(struct up *u, uint64_t k, uint64_t j, uint64_t bytes)
 
 	snprintf(server, sizeof(server), "unix:%s/run/api.sock", u->dir);
 	snprintf(node, sizeof(node), "node-%llu", (unsigned long long)k);
-	snprintf(path, sizeof(path), "%s/node%llu/disk%llu", u->dir, (unsigned long long)k, (unsigned long long)j);
-	body = json_pack("{s:s, s:s, s:I}", "node", node, "path", path, "size_bytes", (json_int_t)bytes);
+	snprintf(path, sizeof(path), "%s/node%llu/disk%llu", u->dir, (unsigned long long)k,
+		 (unsigned long long)j);
+	body = json_pack("{s:s, s:s, s:I}", "node", node, "path", path, "size_bytes",
+			 (json_int_t)bytes);
 	check(body);
 	http = api_raw(server, "POST", "/v1/devices", body, &answer, errmsg);
 	json_decref(body);
@@ -338,9 +353,13 @@ static void up_ready(struct up *u)
 	}
 	snprintf(text, sizeof(text), "unix:%s/run/api.sock", u->dir);
 	api = json_object_get(u->children[0].ready, "api");
-	json_object_set_new(line, "api", u->api_n && json_array_size(api) ? json_incref(json_array_get(api, json_array_size(api) - 1)) : json_string(text));
+	json_object_set_new(line, "api",
+			    u->api_n && json_array_size(api)
+				? json_incref(json_array_get(api, json_array_size(api) - 1))
+				: json_string(text));
 	json_object_set_new(line, "nbd", nbd);
-	pids = json_pack("{s:i, s:i, s:o}", "up", (int)getpid(), "metad", (int)u->children[0].pid, "nodes", nodes);
+	pids = json_pack("{s:i, s:i, s:o}", "up", (int)getpid(), "metad", (int)u->children[0].pid,
+			 "nodes", nodes);
 	json_object_set_new(line, "pids", pids);
 	dump = json_dumps(line, JSON_COMPACT);
 	check(dump);

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_cluster.c - nodes, devices, pools, jobs, health, and the metadata itself. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/base/check.h"
+#include "src/base/mem.h"
+#include "tools/cli/cli.h"
+
+static const struct print_column device_columns[] = {
+    {"NO", "number", PRINT_NUMBER},
+    {"NODE", "node_name", PRINT_TEXT},
+    {"STATE", "state", PRINT_TEXT},
+    {"POOL", "pool", PRINT_TEXT},
+    {"CAPACITY", "capacity_bytes", PRINT_SIZE},
+    {"USED", "used_bytes", PRINT_SIZE},
+    {"PATH", "path", PRINT_TEXT},
+    {"REASON", "reason", PRINT_TEXT},
+};
+static const struct print_column node_columns[] = {
+    {"NO", "number", PRINT_NUMBER}, {"NAME", "name", PRINT_TEXT}, {"STATE", "state", PRINT_TEXT},
+    {"SINCE", "since", PRINT_TEXT}, {"NBD", "nbd", PRINT_LIST},
+};
+static const struct print_column pool_columns[] = {
+    {"NAME", "name", PRINT_TEXT},
+    {"CAPACITY", "capacity_bytes", PRINT_SIZE},
+    {"USED", "used_bytes", PRINT_SIZE},
+    {"VOLUMES", "volumes", PRINT_NUMBER},
+    {"PROMISED", "volumes_bytes", PRINT_SIZE},
+    {"CHUNK", "chunk_bytes", PRINT_SIZE},
+};
+static const struct print_column job_columns[] = {
+    {"ID", "id", PRINT_NUMBER},		{"KIND", "kind", PRINT_TEXT},
+    {"SUBJECT", "subject", PRINT_TEXT}, {"STATE", "state", PRINT_TEXT},
+    {"DONE", "done", PRINT_NUMBER},	{"TOTAL", "total", PRINT_NUMBER},
+    {"CREATED", "created", PRINT_TEXT}, {"ERROR", "error.message", PRINT_TEXT},
+};
+static const struct print_column event_columns[] = {
+    {"TIME", "time", PRINT_TEXT},
+    {"SEVERITY", "severity", PRINT_TEXT},
+    {"CODE", "code", PRINT_TEXT},
+    {"MESSAGE", "message", PRINT_TEXT},
+};
+
+static int show_named(struct cli *c, const char *what, const struct print_column *columns,
+		      size_t columns_n)
+{
+	char *name = api_escape(c->args[0]), *path = mem_printf("/v1/%s/%s", what, name);
+	int r;
+
+	check(path);
+	r = show_command(c, path, columns, columns_n);
+	mem_free(path);
+	mem_free(name);
+	return r;
+}
+
+int cmd_node_list(struct cli *c)
+{
+	return list_command(c, "/v1/nodes", node_columns, ARRAY_LEN(node_columns));
+}
+
+int cmd_pool_list(struct cli *c)
+{
+	return list_command(c, "/v1/pools", pool_columns, ARRAY_LEN(pool_columns));
+}
+
+int cmd_pool_show(struct cli *c)
+{
+	return show_named(c, "pools", pool_columns, ARRAY_LEN(pool_columns));
+}
+
+int cmd_device_list(struct cli *c)
+{
+	return list_command(c, "/v1/devices", device_columns, ARRAY_LEN(device_columns));
+}
+
+/* The only node there is, so that small clusters need not name it. */
+static int only_node(struct cli *c, json_t **ret_name)
+{
+	json_t *nodes;
+	int r = api_list(c, "/v1/nodes", &nodes);
+
+	if (r)
+		return r;
+	if (json_array_size(nodes) == 1)
+		*ret_name = json_incref(json_object_get(json_array_get(nodes, 0), "name"));
+	else
+		r = cli_usage(c, "--node NODE is missing: there are %zu nodes (strata node list)",
+			      json_array_size(nodes));
+	json_decref(nodes);
+	return r;
+}
+
+int cmd_device_add(struct cli *c)
+{
+	const char *node = cli_option(c, "node"), *size = cli_option(c, "size"),
+		   *pool = cli_option(c, "pool");
+	char *absolute;
+	json_t *body, *name = NULL, *answer;
+	uint64_t bytes;
+	int r;
+
+	if (size && !cli_size(c, "--size", size, &bytes))
+		return EXIT_USAGE;
+	r = node ? EXIT_OK : only_node(c, &name);
+	if (r)
+		return r;
+	absolute = c->args[0][0] == '/' ? mem_strdup(c->args[0]) : NULL;
+	if (!absolute) {
+		char *cwd =
+		    getcwd(NULL,
+			   0); /* the path is on the node; a relative one means this machine */
+
+		absolute = cwd ? mem_printf("%s/%s", cwd, c->args[0]) : NULL;
+		free(cwd);
+	}
+	check(absolute);
+	body = json_pack("{s:o, s:s}", "node", node ? json_string(node) : name, "path", absolute);
+	mem_free(absolute);
+	check(body);
+	if (size)
+		json_object_set_new(body, "size_bytes", json_integer((json_int_t)bytes));
+	if (pool)
+		json_object_set_new(body, "pool", json_string(pool));
+	if (cli_option(c, "force"))
+		json_object_set_new(body, "force", json_true());
+	r = api_call(c, "POST", "/v1/devices", body, &answer);
+	json_decref(body);
+	if (r)
+		return r;
+	if (c->json)
+		print_json(answer);
+	else
+		printf("device %" JSON_INTEGER_FORMAT " added\n",
+		       json_integer_value(json_object_get(answer, "number")));
+	json_decref(answer);
+	return EXIT_OK;
+}
+
+int cmd_device_remove(struct cli *c)
+{
+	char *name = api_escape(c->args[0]),
+	     *path =
+		 mem_printf("/v1/devices/%s%s", name, cli_option(c, "lost") ? "?lost=true" : "");
+	json_t *answer;
+	int r;
+
+	check(path);
+	r = api_call_job(c, "DELETE", path, NULL, cli_option(c, "async") != NULL, &answer);
+	mem_free(path);
+	mem_free(name);
+	if (r)
+		return r;
+	if (c->json)
+		print_json(answer);
+	else
+		printf("removed\n");
+	json_decref(answer);
+	return EXIT_OK;
+}
+
+/* ---- jobs -------------------------------------------------------------------------------------------------------------------- */
+
+int cmd_job_list(struct cli *c)
+{
+	return list_command(c, "/v1/jobs", job_columns, ARRAY_LEN(job_columns));
+}
+
+int cmd_job_show(struct cli *c)
+{
+	return show_named(c, "jobs", job_columns, ARRAY_LEN(job_columns));
+}
+
+int cmd_job_cancel(struct cli *c)
+{
+	char *name = api_escape(c->args[0]), *path = mem_printf("/v1/jobs/%s/cancel", name);
+	json_t *answer;
+	int r;
+
+	check(path);
+	r = api_call(c, "POST", path, NULL, &answer);
+	mem_free(path);
+	mem_free(name);
+	if (r)
+		return r;
+	if (c->json)
+		print_json(answer);
+	else
+		printf("%s\n", json_string_value(json_object_get(answer, "state")) ?: "asked");
+	json_decref(answer);
+	return EXIT_OK;
+}
+
+/* ---- health ------------------------------------------------------------------------------------------------------------------ */
+
+int cmd_status(struct cli *c)
+{
+	static const struct print_column fields[] = {
+	    {"state", "state", PRINT_TEXT},
+	    {"version", "version", PRINT_TEXT},
+	    {"cluster", "cluster", PRINT_TEXT},
+	    {"nodes online", "nodes.online", PRINT_NUMBER},
+	    {"nodes", "nodes.total", PRINT_NUMBER},
+	    {"devices ok", "devices.ok", PRINT_NUMBER},
+	    {"devices", "devices.total", PRINT_NUMBER},
+	    {"volumes", "volumes", PRINT_NUMBER},
+	    {"capacity", "capacity_bytes", PRINT_SIZE},
+	    {"used", "used_bytes", PRINT_SIZE},
+	    {"jobs running", "jobs", PRINT_NUMBER},
+	};
+	json_t *answer, *reason;
+	const char *health;
+	size_t i;
+	int r = api_call(c, "GET", "/v1/status", NULL, &answer);
+
+	if (r)
+		return r;
+	health = json_string_value(json_object_get(answer, "health")) ?: "unknown";
+	r = strcmp(health, "ok") ? EXIT_UNHEALTHY : EXIT_OK;
+	if (c->json) {
+		print_json(answer);
+	} else {
+		printf("%s\n", health);
+		json_array_foreach (json_object_get(answer, "reasons"), i, reason) {
+			const char *hint = json_string_value(json_object_get(reason, "hint"));
+
+			printf("  - %s%s%s\n",
+			       json_string_value(json_object_get(reason, "message")) ?: "?",
+			       hint && *hint ? " - " : "", hint ? hint : "");
+		}
+		print_fields(answer, fields, ARRAY_LEN(fields));
+	}
+	json_decref(answer);
+	return r;
+}
+
+int cmd_events(struct cli *c)
+{
+	const char *text = cli_option(c, "last");
+	char path[64];
+	uint64_t n = 50;
+	json_t *answer;
+	int r;
+
+	if (text && (!cli_number(c, "--last", text, 1000, &n) || !n))
+		return EXIT_USAGE;
+	snprintf(path, sizeof(path), "/v1/events?last=%" PRIu64, n);
+	r = api_call(c, "GET", path, NULL, &answer);
+	if (r)
+		return r;
+	if (c->json)
+		print_json(json_object_get(answer, "items"));
+	else
+		print_table(json_object_get(answer, "items"), event_columns,
+			    ARRAY_LEN(event_columns));
+	json_decref(answer);
+	return EXIT_OK;
+}
+
+int cmd_check(struct cli *c)
+{
+	bool async = cli_option(c, "async") != NULL;
+	json_t *answer, *result, *problems, *p;
+	size_t i;
+	int r = api_call_job(c, "POST", "/v1/check", NULL, async, &answer);
+
+	if (r)
+		return r;
+	result = json_object_get(answer, "result");
+	problems = json_object_get(result, "problems");
+	if (c->json || async) {
+		print_json(answer);
+	} else {
+		json_array_foreach (problems, i, p)
+			printf("%s\n", json_is_string(p) ? json_string_value(p) : json_string_value(json_object_get(p, "message")) ?: "?");
+		printf("%" JSON_INTEGER_FORMAT " chunks, %" JSON_INTEGER_FORMAT
+		       " slots: %zu problems\n",
+		       json_integer_value(json_object_get(result, "chunks")),
+		       json_integer_value(json_object_get(result, "slots")),
+		       json_array_size(problems));
+	}
+	r = json_array_size(problems) ? EXIT_UNHEALTHY : EXIT_OK;
+	json_decref(answer);
+	return r;
+}
+
+int cmd_meta_backup(struct cli *c)
+{
+	json_t *body, *answer;
+	int r;
+
+	if (c->args[0][0] != '/')
+		return cli_usage(
+		    c, "the backup's path is on the server's machine and must be absolute");
+	body = json_pack("{s:s}", "path", c->args[0]);
+	check(body);
+	r = api_call(c, "POST", "/v1/metadata/backup", body, &answer);
+	json_decref(body);
+	if (r)
+		return r;
+	if (c->json)
+		print_json(answer);
+	else
+		printf("commit %" JSON_INTEGER_FORMAT " kept in %s\n",
+		       json_integer_value(json_object_get(answer, "commit")), c->args[0]);
+	json_decref(answer);
+	return EXIT_OK;
+}
