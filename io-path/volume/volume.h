@@ -119,16 +119,17 @@ struct volume_req {
 	uint64_t off,
 	    len; /* bytes, multiples of sector_bytes, inside the volume; len >= 1 sector except for FLUSH */
 	/* READ: filled. WRITE: must not change until done (the target received into it; it is checksummed once and trusted afterwards).
-	 * Its address is congruent to off modulo BLOCK_BYTES, so that whole blocks are aligned, and the memory of the partial first and
-	 * last block around it belongs to the request too (it may be used to complete them). */
+	 * Both: its address is congruent to off modulo BLOCK_BYTES, so that whole blocks are aligned, and the memory of the partial first
+	 * and last block around it belongs to the request too: READ and WRITE may change it (they complete those blocks there). */
 	void *buf;
 	struct volume_extent *extents; /* STATUS: room for extents_max */
 	uint32_t extents_max;
 	void (*done)(struct volume_req *r);
 	/* results */
 	int status;
-	uint32_t
-	    extents_n; /* STATUS: at least 1; they may cover less than was asked when extents_max is reached */
+	/* STATUS: at least 1; they may cover less than was asked, when extents_max is reached or there was much to look up: ask again for the
+	 * rest. They never cover more. */
+	uint32_t extents_n;
 	/* private to the runtime while in flight */
 	struct list link;
 	uint64_t priv[16];
