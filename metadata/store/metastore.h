@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* metastore.h - the only thing that touches a database: ordered keys, guarded atomic batches, prefix scans.
  *
- * Keys are bytes in lexicographic order (numbers in them big-endian); values are opaque, at most METASTORE_VALUE_MAX. Two implementations
- * pass one test suite: `rocksdb` (durable; its blocking calls run on workers) and `mem` (simulation and tests). The contract is made so that
- * etcd can be a third: correctness rests on guarded batches only.
+ * Keys are bytes in lexicographic order (numbers in them big-endian), of which the first is not 0 (those are the store's own); values are
+ * opaque, at most METASTORE_VALUE_MAX. Two implementations pass one test suite: `rocksdb` (durable; its blocking calls run on workers)
+ * and `mem` (simulation and tests). The contract is made so that etcd can be a third: correctness rests on guarded batches only.
  *
  * A commit is durable when it is answered. Batches take effect in the order of submission, each as a whole or not at all; several waiting ones
  * share one synced write. Reads and scans see every batch that was answered before they were submitted, and possibly later ones.
@@ -110,7 +110,9 @@ int metastore_open_mem(struct ioe *e, struct metastore_image *image, struct meta
 struct metastore_image *metastore_mem_image_new(void);
 void metastore_mem_image_free(struct metastore_image *image);
 
-/* Waits for what is in flight, then closes. */
+/* Waits for what is in flight, then closes; requests that come later end with -ESHUTDOWN. */
 void metastore_close(struct metastore *s, void (*done)(void *arg), void *arg);
+/* Simulation, after the process was killed: frees the memory and calls nothing. */
+void metastore_abandon(struct metastore *s);
 
 #endif
