@@ -43,6 +43,24 @@ const char *err_name(int err)
 	return name ? name : "EUNKNOWN";
 }
 
+int err_by_name(const char *name)
+{
+	enum { ERRNO_MAX = 133 }; /* EHWPOISON, the highest that Linux has */
+
+	if (!*name || !strcmp(name, "OK"))
+		return 0;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (!strcmp(name, rows[i].name))
+			return -(ERR_FIRST_ + 1 + (int)i);
+	for (int e = 1; e <= ERRNO_MAX; e++) {
+		const char *known = strerrorname_np(e);
+
+		if (known && !strcmp(name, known))
+			return -e;
+	}
+	return -EPROTO;
+}
+
 int err_errno(int err)
 {
 	const struct err_row *row = row_of(err);

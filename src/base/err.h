@@ -48,6 +48,10 @@ const char *err_text(int err);
 /* The name, e.g. "ENOSPC" or "E_STALE_EPOCH"; never NULL. */
 const char *err_name(int err);
 
+/* The code of a name that err_name() gave; 0 for "" and "OK"; -EPROTO for a name nobody knows (a later version's). For wires between our own
+ * programs: names outlive the numbers. */
+int err_by_name(const char *name);
+
 /* The positive errno that an interface which knows only errno shows for `err` (0 for 0). */
 int err_errno(int err);
 
