@@ -126,7 +126,9 @@ struct device_info {
 	uint64_t capacity_bytes; /* of the slots together */
 	uint32_t slots_n, slots_open_n;
 	uint64_t incarnation, lsn, commit; /* commit: highest heard */
-	uint64_t cgen_highest;		   /* that any slot remembers */
+	uint64_t
+	    stable_lsn; /* survives power loss; the metadata server refuses a device that comes back below it */
+	uint64_t cgen_highest; /* that any slot remembers */
 	bool failed, dirty, has_volatile_cache, replayed_power_loss;
 	uint64_t unresolved_blocks,
 	    bad_blocks; /* since format: accepted as unfinished writes; known damaged now */
