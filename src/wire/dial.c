@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "src/wire/dial.h"
+
+#include <string.h>
+
+#include "src/base/log.h"
+#include "src/base/math.h"
+
+#define BACKOFF_MIN_NS 20000000ULL
+#define BACKOFF_MAX_NS 1000000000ULL
+
+static void dial_wait(struct dialer *d, uint64_t ns);
+static void dial_wait_done(struct ioe_req *r);
+static void dial_connect(struct dialer *d);
+static void dial_connect_done(struct ioe_req *r);
+static void conn_up(struct conn *c);
+static int conn_request(struct conn *c, const struct frame *f, const void *body, void **ret_data);
+static int conn_data(struct conn *c);
+static void conn_down(struct conn *c, int status);
+static void dial_clear(struct dialer *d);
+static void dial_clear_done(void *arg);
+static void dial_retry(struct dialer *d, int status);
+static void dial_finish(struct dialer *d);
+
+static const struct conn_ops conn_ops = {.up = conn_up,
+					 .request = conn_request,
+					 .data = conn_data,
+					 .down = conn_down};
+
+int dialer_open(struct dialer *d, const struct dialer_config *cfg)
+{
+	if (cfg->addrs_n < 1 || cfg->addrs_n > DIALER_ADDRS_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < cfg->addrs_n; i++)
+		if (strlen(cfg->addrs[i]) >= IOE_ADDR_MAX)
+			return -EINVAL;
+	*d = (struct dialer){.cfg = *cfg};
+	for (uint32_t i = 0; i < cfg->addrs_n; i++)
+		memcpy(d->addrs[i], cfg->addrs[i], strlen(cfg->addrs[i]) + 1);
+	d->cfg.addrs = NULL;
+	if (!d->cfg.backoff_min_ns)
+		d->cfg.backoff_min_ns = BACKOFF_MIN_NS;
+	if (!d->cfg.backoff_max_ns)
+		d->cfg.backoff_max_ns = BACKOFF_MAX_NS;
+	d->backoff_ns = d->cfg.backoff_min_ns;
+	d->last_error = -ENOTCONN;
+	dial_connect(d);
+	return 0;
+}
+
+void dialer_settled(struct dialer *d)
+{
+	d->backoff_ns = d->cfg.backoff_min_ns;
+}
+
+static void dial_wait(struct dialer *d, uint64_t ns)
+{
+	d->state = DIALER_WAITING;
+	d->busy = true;
+	ioe_timer(d->cfg.ioe, &d->req, ioe_now_ns(d->cfg.ioe) + ns, dial_wait_done);
+}
+
+static void dial_wait_done(struct ioe_req *r)
+{
+	struct dialer *d = container_of(r, struct dialer, req);
+
+	d->busy = false;
+	if (d->closed)
+		dial_finish(d);
+	else
+		dial_connect(d);
+}
+
+static void dial_connect(struct dialer *d)
+{
+	d->state = DIALER_CONNECTING;
+	d->busy = true;
+	ioe_connect(d->cfg.ioe, &d->req, d->addrs[d->next], dial_connect_done);
+}
+
+static void dial_connect_done(struct ioe_req *r)
+{
+	struct dialer *d = container_of(r, struct dialer, req);
+	struct conn_config cfg = {
+	    .ioe = d->cfg.ioe,
+	    .ops = &conn_ops,
+	    .key = strncmp(d->addrs[d->next], "unix:", 5) ? d->cfg.key : NULL,
+	    .dialer = true,
+	    .keepalive_ns = d->cfg.keepalive_ns,
+	    .body_max = d->cfg.body_max,
+	    .data_max = d->cfg.data_max,
+	    .buf_bytes = d->cfg.buf_bytes,
+	};
+	int status = r->status;
+
+	d->busy = false;
+	if (!status && d->closed)
+		status = -ESHUTDOWN;
+	else if (!status)
+		status = conn_open(&d->conn, &cfg, r->ret_sock);
+	if (status && r->ret_sock)
+		ioe_sock_close(d->cfg.ioe, r->ret_sock);
+	if (status)
+		dial_retry(d, status);
+	else
+		d->state = DIALER_OPEN;
+}
+
+static void conn_up(struct conn *c)
+{
+	struct dialer *d = container_of(c, struct dialer, conn);
+
+	d->last_error = 0;
+	d->cfg.ops->up(d);
+}
+
+static int conn_request(struct conn *c, const struct frame *f, const void *body, void **ret_data)
+{
+	struct dialer *d = container_of(c, struct dialer, conn);
+
+	return d->cfg.ops->request(d, f, body, ret_data);
+}
+
+static int conn_data(struct conn *c)
+{
+	struct dialer *d = container_of(c, struct dialer, conn);
+
+	return d->cfg.ops->data(d);
+}
+
+static void conn_down(struct conn *c, int status)
+{
+	struct dialer *d = container_of(c, struct dialer, conn);
+	bool was_up = d->last_error == 0;
+
+	d->last_error = status;
+	if (was_up)
+		d->cfg.ops->down(d, status); /* may close the dialer */
+	if (d->state == DIALER_OPEN)
+		dial_clear(d);
+}
+
+static void dial_clear(struct dialer *d)
+{
+	d->state = DIALER_CLEARING;
+	conn_close(&d->conn, dial_clear_done, d);
+}
+
+static void dial_clear_done(void *arg)
+{
+	struct dialer *d = arg;
+
+	dial_retry(d, d->last_error);
+}
+
+static void dial_retry(struct dialer *d, int status)
+{
+	uint64_t ns = d->backoff_ns;
+
+	d->last_error = status ? status : -ENOTCONN;
+	if (d->closed) {
+		dial_finish(d);
+		return;
+	}
+	d->next = (d->next + 1) % d->cfg.addrs_n;
+	d->backoff_ns = MIN(d->backoff_ns * 2, d->cfg.backoff_max_ns);
+	dial_wait(d, ns - ns / 4 + ioe_rand64(d->cfg.ioe) % (ns / 2 + 1));
+}
+
+void dialer_close(struct dialer *d, void (*done)(void *arg), void *arg)
+{
+	check(!d->closed);
+	d->closed = done;
+	d->closed_arg = arg;
+	if (d->busy)
+		ioe_cancel(d->cfg.ioe, &d->req);
+	else if (d->state == DIALER_OPEN)
+		dial_clear(d);
+}
+
+static void dial_finish(struct dialer *d)
+{
+	check(!d->busy && d->state != DIALER_CLOSED);
+	d->state = DIALER_CLOSED;
+	d->closed(d->closed_arg);
+}

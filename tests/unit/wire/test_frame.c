@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The frame header, and the control messages in it: what is accepted, what is refused, and that nothing else happens. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "src/base/err.h"
+#include "src/base/mem.h"
+#include "src/base/rand.h"
+#include "src/wire/control.h"
+#include "src/wire/frame.h"
+
+static void a_header_says_what_was_put_in(void **state)
+{
+	struct frame f = {.type = 300,
+			  .flags = FRAME_F_REPLY,
+			  .body_bytes = 3,
+			  .data_bytes = 4096,
+			  .id = 0x1122334455667788},
+		     g;
+	struct frame_header h;
+
+	(void)state;
+	frame_encode(&h, &f, "abc");
+	assert_int_equal(frame_decode(&h, 16, 4096, &g), 0);
+	assert_int_equal(g.type, f.type);
+	assert_int_equal(g.flags, f.flags);
+	assert_int_equal(g.body_bytes, f.body_bytes);
+	assert_int_equal(g.data_bytes, f.data_bytes);
+	assert_int_equal(g.id, f.id);
+	assert_true(frame_crc_matches(&h, "abc", 3));
+	assert_false(frame_crc_matches(&h, "abd", 3));
+	assert_int_equal(frame_decode(&h, 2, 4096, &g), -EMSGSIZE);
+	assert_int_equal(frame_decode(&h, 16, 4095, &g), -EMSGSIZE);
+}
+
+static void golden_bytes(void **state)
+{
+	static const uint8_t golden[FRAME_HEADER_BYTES] = {'S', 'F', 'R', 'M', 1, 1, 0x10, 0,
+							   2,	0,   0,	  0,   0, 0, 0,	   0,
+							   7,	0,   0,	  0,   0, 0, 0,	   0,
+							   0,	0,   0,	  0,   0, 0, 0,	   0};
+	struct frame f = {.type = 16, .flags = FRAME_F_REPLY, .body_bytes = 2, .id = 7};
+	struct frame_header h;
+
+	(void)state;
+	frame_encode(&h, &f, "hi");
+	assert_int_equal(get_le32(h.crc), 0x18c05457);
+	h.crc = to_le32(0);
+	assert_memory_equal(&h, golden, sizeof(golden));
+}
+
+static void every_flipped_bit_is_noticed(void **state)
+{
+	struct frame f = {.type = 16, .body_bytes = 5, .id = 1}, g;
+
+	(void)state;
+	for (size_t bit = 0; bit < (sizeof(struct frame_header) + 5) * 8; bit++) {
+		uint8_t bytes[sizeof(struct frame_header) + 5];
+		struct frame_header h;
+		int r;
+
+		frame_encode(&h, &f, "12345");
+		memcpy(bytes, &h, sizeof(h));
+		memcpy(bytes + sizeof(h), "12345", 5);
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		memcpy(&h, bytes, sizeof(h));
+		r = frame_decode(&h, 5, 0, &g);
+		assert_true(r || g.body_bytes < 5 || !frame_crc_matches(&h, bytes + sizeof(h), 5));
+	}
+}
+
+/* ---- control messages ---------------------------------------------------------------------------------------------------------- */
+
+static void uuid_text(struct uuid *u, int seed)
+{
+	memset(u->b, seed, sizeof(u->b));
+}
+
+static size_t pack_hello(uint8_t *buf, size_t room)
+{
+	struct uuid node, process, dev;
+	Strata__DeviceInfo d = STRATA__DEVICE_INFO__INIT, *list[] = {&d};
+	Strata__Hello m = STRATA__HELLO__INIT;
+	char *addrs[] = {"unix:/tmp/a", "127.0.0.1:10809"};
+
+	uuid_text(&node, 1);
+	uuid_text(&process, 2);
+	uuid_text(&dev, 3);
+	m.version = "1";
+	m.node = control_uuid(&node);
+	m.name = "node-1";
+	m.process = control_uuid(&process);
+	m.nbd = addrs;
+	m.n_nbd = 2;
+	m.devices = list;
+	m.n_devices = 1;
+	d.uuid = control_uuid(&dev);
+	d.chunk_shift = CHUNK_SHIFT_FLASH;
+	d.slots = 100;
+	d.path = "/dev/x";
+	assert_true(strata__hello__get_packed_size(&m) <= room);
+	return strata__hello__pack(&m, buf);
+}
+
+static void a_message_survives_the_wire(void **state)
+{
+	uint8_t buf[1024];
+	size_t n = pack_hello(buf, sizeof(buf));
+	ProtobufCMessage *msg;
+	Strata__Hello *m;
+	struct uuid u;
+
+	(void)state;
+	assert_int_equal(control_unpack(CONTROL_HELLO, false, buf, n, &msg), 0);
+	m = (Strata__Hello *)msg;
+	assert_string_equal(m->name, "node-1");
+	assert_int_equal(m->n_devices, 1);
+	u = control_get_uuid(m->devices[0]->uuid);
+	assert_int_equal(u.b[15], 3);
+	control_free(msg);
+	assert_int_equal(control_unpack(CONTROL_HELLO, true, buf, n, &msg), -E_PROTOCOL);
+	assert_int_equal(control_unpack(15, false, buf, n, &msg), -EOPNOTSUPP);
+	assert_int_equal(control_unpack(9999, false, buf, n, &msg), -EOPNOTSUPP);
+}
+
+static void a_message_out_of_its_limits_is_refused(void **state)
+{
+	Strata__Map map = STRATA__MAP__INIT;
+	Strata__Free frees = STRATA__FREE__INIT;
+	Strata__FreeItem item = STRATA__FREE_ITEM__INIT, *items[] = {&item};
+	uint8_t buf[256];
+	ProtobufCMessage *msg;
+
+	(void)state;
+	map.volume = map.layer = 1;
+	map.epoch = 1;
+	map.n = CONTROL_CHUNKS_MAX;
+	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf),
+					&msg),
+			 0);
+	control_free(msg);
+	map.n++;
+	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf),
+					&msg),
+			 -E_PROTOCOL);
+	map.n = 2;
+	map.first = UINT32_MAX - 1;
+	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf),
+					&msg),
+			 -E_PROTOCOL);
+	frees.items = items;
+	frees.n_items = 1;
+	item.device = DEVICES_MAX + 1;
+	item.cgen = 1;
+	assert_int_equal(control_unpack(CONTROL_FREE, false, buf, strata__free__pack(&frees, buf),
+					&msg),
+			 -E_PROTOCOL);
+}
+
+static void a_mapping_keeps_its_entries(void **state)
+{
+	struct map_entry e = {.kind = MAP_OPEN,
+			      .flags = MAP_FULL,
+			      .replicas_n = 2,
+			      .replicas = {{.cgen = 1ULL << 40, .slot = 7, .dev = 3},
+					   {.cgen = 9, .slot = UINT32_MAX, .dev = DEVICES_MAX}}},
+			 z = {.kind = MAP_ZERO}, got;
+	struct control_items items;
+	Strata__Mapping m = STRATA__MAPPING__INIT;
+	uint8_t buf[256];
+	ProtobufCMessage *msg;
+
+	(void)state;
+	assert_int_equal(control_items_new(2, &items), 0);
+	control_items_set(&items, 0, 5, 6, &e);
+	control_items_set(&items, 1, 8, 6, &z);
+	m.items = items.list;
+	m.n_items = 2;
+	assert_int_equal(control_unpack(CONTROL_MAP, true, buf, strata__mapping__pack(&m, buf),
+					&msg),
+			 0);
+	control_items_free(&items);
+	assert_int_equal(((Strata__Mapping *)msg)->items[0]->chunk, 5);
+	control_get_entry(((Strata__Mapping *)msg)->items[0], &got);
+	assert_memory_equal(&got.replicas, &e.replicas, 2 * sizeof(struct replica));
+	assert_int_equal(got.flags, MAP_FULL);
+	control_get_entry(((Strata__Mapping *)msg)->items[1], &got);
+	assert_int_equal(got.kind, MAP_ZERO);
+	control_free(msg);
+}
+
+/* Whatever comes: an error or a message within its limits, nothing leaked, bounded memory. */
+static void random_bytes_do_no_harm(void **state)
+{
+	static const uint16_t types[] = {
+#define X(name, number, request, reply) number,
+	    CONTROL_TABLE(X)
+#undef X
+	};
+	uint64_t live = mem_live();
+	uint8_t hello[1024], buf[1024];
+	size_t hello_n = pack_hello(hello, sizeof(hello));
+	struct rand rng;
+
+	(void)state;
+	rand_seed(&rng, 7);
+	for (int i = 0; i < 200000; i++) {
+		ProtobufCMessage *msg;
+		size_t n = rand_below(&rng, 64);
+		uint16_t type = types[rand_below(&rng, ARRAY_LEN(types))];
+		bool reply = rand_percent(&rng, 50);
+
+		rand_fill(&rng, buf, n);
+		if (i % 2) { /* a valid one, damaged */
+			memcpy(buf, hello, hello_n);
+			n = rand_below(&rng, hello_n + 1);
+			type = CONTROL_HELLO;
+			reply = false;
+			for (uint64_t k = rand_below(&rng, 4); k > 0 && n; k--)
+				buf[rand_below(&rng, n)] = (uint8_t)rand_u64(&rng);
+		}
+		if (control_unpack(type, reply, buf, n, &msg) == 0)
+			control_free(msg);
+	}
+	assert_int_equal(mem_live(), live);
+}
+
+/* Two bytes a sub-message, of which each takes far more in memory. */
+static void a_small_message_cannot_ask_for_much_memory(void **state)
+{
+	enum { N = 1 << 20 };
+	uint8_t *bomb = mem_alloc(N);
+	ProtobufCMessage *msg;
+
+	(void)state;
+	for (size_t i = 0; i < N; i += 2) {
+		bomb[i] = 0x22; /* Update.items, */
+		bomb[i + 1] = 0;
+	}
+	assert_int_equal(control_unpack(CONTROL_UPDATE, false, bomb, N, &msg), -E_PROTOCOL);
+	mem_free(bomb);
+}
+
+static void failing_allocations_are_survived(void **state)
+{
+	uint8_t buf[1024];
+	size_t n = pack_hello(buf, sizeof(buf));
+	uint64_t live = mem_live();
+	ProtobufCMessage *msg;
+	uint64_t at = 0;
+	int r;
+
+	(void)state;
+	do {
+		mem_fail_at(at++, 1);
+		r = control_unpack(CONTROL_HELLO, false, buf, n, &msg);
+		mem_fail_at(UINT64_MAX, 0);
+		assert_true(r == 0 || r == -E_PROTOCOL);
+		if (r)
+			assert_int_equal(mem_live(), live);
+	} while (r);
+	assert_true(at > 5);
+	control_free(msg);
+	assert_int_equal(mem_live(), live);
+}
+
+static void error_names_travel_both_ways(void **state)
+{
+	(void)state;
+	assert_string_equal(control_error(0), "");
+	assert_int_equal(err_by_name(""), 0);
+	for (int e = 1; e < 200; e++)
+		if (strcmp(err_name(-e), "EUNKNOWN"))
+			assert_string_equal(err_name(err_by_name(err_name(-e))), err_name(-e));
+	for (int e = ERR_FIRST_ + 1; e < ERR_END_; e++)
+		assert_int_equal(err_by_name(err_name(-e)), -e);
+	assert_int_equal(err_by_name("E_FROM_THE_FUTURE"), -EPROTO);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_header_says_what_was_put_in),
+	    cmocka_unit_test(golden_bytes),
+	    cmocka_unit_test(every_flipped_bit_is_noticed),
+	    cmocka_unit_test(a_message_survives_the_wire),
+	    cmocka_unit_test(a_message_out_of_its_limits_is_refused),
+	    cmocka_unit_test(a_mapping_keeps_its_entries),
+	    cmocka_unit_test(random_bytes_do_no_harm),
+	    cmocka_unit_test(a_small_message_cannot_ask_for_much_memory),
+	    cmocka_unit_test(failing_allocations_are_survived),
+	    cmocka_unit_test(error_names_travel_both_ways),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
