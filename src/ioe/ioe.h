@@ -31,13 +31,14 @@
 #include "src/base/uuid.h"
 
 struct ioe;
+struct workers;
 struct ioe_file; /* an open device or file */
 struct ioe_sock; /* a stream socket or a listener */
 
 enum ioe_op {
 	IOE_NOP,   /* completes in a later callback of this or the next turn */
 	IOE_READ,  /* file: exactly len bytes at off; reading past the end of the file is -EIO */
-	IOE_WRITE, /* file */
+	IOE_WRITE, /* file; past the end is -ENOSPC: files grow by ioe_file_resize */
 	IOE_FSYNC, /* file: data and what is needed to find it (fdatasync) */
 	IOE_PUNCH, /* file: give back [off, off + len); it reads as zeros afterwards. Needs an IOE_FSYNC to be durable. -EOPNOTSUPP possible */
 	IOE_ACCEPT, /* listener: ret_sock */
@@ -46,6 +47,12 @@ enum ioe_op {
 	IOE_SEND, /* sock, iov: everything */
 	IOE_TIMER,
 	IOE_WORK, /* fn(req) on a worker thread, then done on the loop */
+};
+
+/* A message to the loop, from any thread: fn runs on the loop's thread once. The struct is the sender's until fn runs. */
+struct ioe_msg {
+	struct ioe_msg *next;
+	void (*fn)(struct ioe_msg *m);
 };
 
 struct ioe_req {
@@ -70,11 +77,24 @@ struct ioe_req {
 	};
 	/* results, valid in done */
 	int status;
+	uint32_t stage;		   /* the engine's while in flight */
 	size_t got;		   /* RECV: bytes */
 	struct ioe_sock *ret_sock; /* ACCEPT, CONNECT: the new connection, owned by the caller */
 	/* the engine's while in flight */
 	struct list link;
-	uint64_t priv[4];
+	union {
+		uint64_t priv[4];
+		struct { /* TIMER: a node of the heap */
+			uint64_t state_;
+			struct list kids;
+			uint64_t seq;
+		} heap;
+		struct { /* on a worker thread */
+			uint64_t state_;
+			struct workers *pool;
+			struct ioe_msg msg;
+		} work;
+	};
 };
 
 enum { IOE_IOV_MAX = 512, IOE_ADDR_MAX = 128, IOE_SMALL_FILE_MAX = 1 << 20 };
@@ -84,21 +104,23 @@ enum { IOE_IOV_MAX = 512, IOE_ADDR_MAX = 128, IOE_SMALL_FILE_MAX = 1 << 20 };
 enum ioe_kind { IOE_AUTO, IOE_URING, IOE_AIO };
 
 struct ioe_config {
-	enum ioe_kind
-	    kind; /* AUTO: uring, and aio with a log line where the kernel refuses io_uring */
-	uint32_t
-	    depth; /* disk requests the kernel holds at once; further ones wait inside the engine. 0: 256 */
-	uint32_t workers; /* threads for IOE_WORK, started on first use. 0: 4 */
-	uint64_t
-	    spin_ns; /* longest busy wait before sleeping when the loop has just been busy. 0: none */
+	/* AUTO: uring, and aio with a log line where the kernel refuses io_uring */
+	enum ioe_kind kind;
+	/* disk requests the kernel holds at once; further ones wait inside the engine. 0: 256 */
+	uint32_t depth;
+	/* threads for IOE_WORK, started on first use. 0: 4 */
+	uint32_t workers;
+	/* longest busy wait before sleeping when the loop has just been busy. 0: none */
+	uint64_t spin_ns;
 };
 
-int ioe_new(const struct ioe_config *cfg,
-	    struct ioe **ret_e);	   /* -ENOSYS when the asked kind is not to be had */
+/* The thread that first runs or polls the loop is its thread from then on. -ENOSYS when the asked kind is not to be had. */
+int ioe_new(const struct ioe_config *cfg, struct ioe **ret_e);
 void ioe_free(struct ioe *e);		   /* nothing may be in flight */
 const char *ioe_name(const struct ioe *e); /* "uring", "aio", "sim" */
 
-/* Runs until ioe_stop(). Sleeps in the kernel when there is nothing to do; there are no periodic wakeups of its own. */
+/* Runs until ioe_stop(), also one that came before. Sleeps in the kernel when there is nothing to do; there are no periodic wakeups of
+ * its own. */
 void ioe_run(struct ioe *e);
 void ioe_stop(struct ioe *e);
 /* One turn: push what is queued, wait until something completed or `deadline_ns` passed (0: do not wait), run the callbacks. Returns
@@ -118,19 +140,14 @@ void ioe_hook_init(struct ioe_hook *h, void (*fn)(struct ioe_hook *h));
 void ioe_hook_arm(struct ioe *e, struct ioe_hook *h);
 void ioe_hook_disarm(struct ioe_hook *h);
 
-/* A message to the loop, from any thread: fn runs on the loop's thread once. The struct is the sender's until fn runs. */
-struct ioe_msg {
-	struct ioe_msg *next;
-	void (*fn)(struct ioe_msg *m);
-};
 void ioe_post(struct ioe *e, struct ioe_msg *m);
 
 /* ---- time, randomness, identity ----------------------------------------------------------------------------------------- */
 
 uint64_t ioe_now_ns(struct ioe *e);  /* monotonic; constant within a turn is allowed */
 uint64_t ioe_wall_ns(struct ioe *e); /* since 1970, for people; never for logic */
-uint64_t
-ioe_rand64(struct ioe *e); /* cryptographic quality on real engines, seeded in simulation */
+/* Cryptographic quality on real engines, seeded in simulation. */
+uint64_t ioe_rand64(struct ioe *e);
 void ioe_random(struct ioe *e, void *buf, size_t len_bytes);
 struct uuid ioe_uuid(struct ioe *e);	/* a new random version 4 uuid */
 struct uuid ioe_boot_id(struct ioe *e); /* changes when the machine was restarted */
@@ -148,7 +165,8 @@ void ioe_punch(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t of
 	       void (*done)(struct ioe_req *r));
 void ioe_accept(struct ioe *e, struct ioe_req *r, struct ioe_sock *listener,
 		void (*done)(struct ioe_req *r));
-/* addr: "unix:PATH" or "HOST:PORT" (HOST a literal IPv4 or [IPv6] address). The text is copied. */
+/* addr: "unix:PATH" or "HOST:PORT" (HOST a literal IPv4 or [IPv6] address). The text is copied. -EAGAIN when the backlog of a unix
+ * listener is full, which cannot be waited for: try again by timer. */
 void ioe_connect(struct ioe *e, struct ioe_req *r, const char *addr,
 		 void (*done)(struct ioe_req *r));
 void ioe_recv(struct ioe *e, struct ioe_req *r, struct ioe_sock *s, struct iovec *iov, int iov_n,
@@ -160,6 +178,7 @@ void ioe_timer(struct ioe *e, struct ioe_req *r, uint64_t deadline_ns,
 /* fn runs on a worker thread (in simulation: on the loop, at the moment of completion) and may block. It sees the request only. */
 void ioe_work(struct ioe *e, struct ioe_req *r, void (*fn)(struct ioe_req *r),
 	      void (*done)(struct ioe_req *r));
+/* r is in flight, or was (then nothing happens). A send that was cancelled may have gone out in part: its stream is of no more use. */
 void ioe_cancel(struct ioe *e, struct ioe_req *r);
 
 /* ---- files: short blocking calls of the control path -------------------------------------------------------------------- */
@@ -167,20 +186,20 @@ void ioe_cancel(struct ioe *e, struct ioe_req *r);
 enum ioe_open_flags {
 	IOE_OPEN_RDONLY = 1 << 0,
 	IOE_OPEN_CREATE = 1 << 1, /* a new file, 0600; -EEXIST if there is one */
-	IOE_OPEN_LOCK =
-	    1
-	    << 2, /* exclusive, on the very file description that carries the I/O, taken before anything is read: it ends only with
-				       the last in-flight request of a dead process. -E_IN_USE at once when held (block devices are also opened
-				       O_EXCL, which refuses mounted ones): callers that expect a dying predecessor try again by timer. */
+	/* Exclusive, on the very file description that carries the I/O, taken before anything is read: it ends only with the last
+	 * in-flight request of a dead process. -E_IN_USE at once when held (block devices are also opened O_EXCL, which refuses mounted
+	 * ones): callers that expect a dying predecessor try again by timer. */
+	IOE_OPEN_LOCK = 1 << 2,
 	IOE_OPEN_BUFFERED = 1 << 3, /* no O_DIRECT */
 };
 
 struct ioe_file_info {
 	uint64_t size_bytes;
-	uint32_t io_align; /* offsets, lengths and buffers must be multiples: 512 or 4096 */
+	/* Offsets, lengths and buffers must be multiples: 512 or 4096; 1 with IOE_OPEN_BUFFERED. */
+	uint32_t io_align;
 	bool is_block_device;
-	bool
-	    is_direct; /* false: O_DIRECT was refused or not asked for; fsync still makes data durable */
+	/* False: O_DIRECT was refused or not asked for; fsync still makes data durable. */
+	bool is_direct;
 	bool has_volatile_cache; /* files always; block devices as their queue says */
 	bool never_blocks;	 /* tmpfs: served synchronously from the loop (design section 4) */
 };
@@ -190,12 +209,12 @@ int ioe_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **
 		  char *errmsg);
 void ioe_file_close(struct ioe *e, struct ioe_file *f); /* nothing in flight; gives up the lock */
 void ioe_file_info(struct ioe_file *f, struct ioe_file_info *ret_info);
-int ioe_file_resize(struct ioe *e, struct ioe_file *f,
-		    uint64_t size_bytes); /* files only; sparse */
-int ioe_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off,
-		     uint64_t len); /* allocate; a no-op on block devices */
-uint64_t ioe_file_used_bytes(struct ioe *e,
-			     struct ioe_file *f); /* what a sparse file takes on its filesystem */
+/* Files only (-EINVAL); sparse. */
+int ioe_file_resize(struct ioe *e, struct ioe_file *f, uint64_t size_bytes);
+/* Allocates; a no-op on block devices. */
+int ioe_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t len);
+/* What a sparse file takes on its filesystem. */
+uint64_t ioe_file_used_bytes(struct ioe *e, struct ioe_file *f);
 
 /* The signature of something else on the device (filesystem, partition table, RAID, LVM...), by libblkid: 0 when there is none, else
  * -E_FOREIGN with its name in errmsg. Opens and closes `path` itself. */
@@ -214,28 +233,29 @@ struct ioe_shm {
 	void *base;
 	size_t len_bytes;
 };
-int ioe_shm_create(struct ioe *e, const char *path, size_t len_bytes,
-		   struct ioe_shm *ret_shm);				    /* zeroed; -EEXIST */
-int ioe_shm_open(struct ioe *e, const char *path, struct ioe_shm *ret_shm); /* -ENOENT */
-void ioe_shm_close(struct ioe *e, struct ioe_shm *shm);			    /* the contents stay */
+/* Zeroed; -EEXIST. */
+int ioe_shm_create(struct ioe *e, const char *path, size_t len_bytes, struct ioe_shm *ret_shm);
+/* As long as it was created; -ENOENT, -EINVAL for what was never finished. */
+int ioe_shm_open(struct ioe *e, const char *path, struct ioe_shm *ret_shm);
+void ioe_shm_close(struct ioe *e, struct ioe_shm *shm); /* the contents stay */
 
 /* ---- sockets ------------------------------------------------------------------------------------------------------------- */
 
 /* Listens on "unix:PATH" (mode 0600; a stale socket file that nobody answers on is replaced, a live one is -EADDRINUSE) or "HOST:PORT"
  * (port 0: any; ioe_sock_addr tells). */
 int ioe_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
-void ioe_sock_addr(
-    struct ioe_sock *s,
-    char addr[IOE_ADDR_MAX]); /* own address of a listener, in the form ioe_connect takes */
-void ioe_sock_peer(struct ioe_sock *s,
-		   char addr[IOE_ADDR_MAX]); /* "unix" (with pid) or HOST:PORT, for people */
-bool ioe_sock_is_local(struct ioe_sock *s);  /* unix socket or loopback peer */
+/* The address of a listener, in the form ioe_connect takes. */
+void ioe_sock_addr(struct ioe_sock *s, char addr[IOE_ADDR_MAX]);
+/* "unix" (with pid) or HOST:PORT, for people. */
+void ioe_sock_peer(struct ioe_sock *s, char addr[IOE_ADDR_MAX]);
+bool ioe_sock_is_local(struct ioe_sock *s); /* unix socket or loopback peer */
 /* Makes every request in flight and every later one end soon (end of stream or error); idempotent. */
 void ioe_sock_shutdown(struct ioe *e, struct ioe_sock *s);
-void ioe_sock_close(
-    struct ioe *e, struct ioe_sock *s); /* nothing in flight; unlinks the path of a unix listener */
+/* Nothing in flight; unlinks the path of a unix listener. */
+void ioe_sock_close(struct ioe *e, struct ioe_sock *s);
 
-/* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation). */
+/* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation). They are blocked in the calling thread and those it
+ * starts later: call this before anything starts threads, or a signal may find one that does not block it and end the process. */
 int ioe_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 
 #endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* paths.c - names of files, and small files as a whole. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "src/base/mem.h"
+#include "src/ioe/file.h"
+
+int path_unlink(struct ioe *e, const char *path)
+{
+	(void)e;
+	return unlink(path) ? -errno : 0;
+}
+
+int path_rename(struct ioe *e, const char *from, const char *to)
+{
+	(void)e;
+	return rename(from, to) ? -errno : 0;
+}
+
+int path_mkdir(struct ioe *e, const char *path, uint32_t mode)
+{
+	struct stat st;
+
+	(void)e;
+	if (!mkdir(path, (mode_t)mode))
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (stat(path, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -EEXIST;
+}
+
+/* ---- load ------------------------------------------------------------------------------------------------------------- */
+
+/* Up to cap bytes; fewer only at the end of the file. */
+static int read_all(int fd, char *buf, size_t cap, size_t *ret_len)
+{
+	size_t len = 0;
+
+	while (len < cap) {
+		ssize_t n = read(fd, buf + len, cap - len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		len += (size_t)n;
+	}
+	*ret_len = len;
+	return 0;
+}
+
+int small_file_load(struct ioe *e, const char *path, char **ret_data, size_t *ret_len)
+{
+	const size_t cap = IOE_SMALL_FILE_MAX + 1;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *data, *fit;
+	size_t len = 0;
+	int r;
+
+	(void)e;
+	if (fd < 0)
+		return -errno;
+	data = mem_alloc(cap);
+	r = data ? read_all(fd, data, cap, &len) : -ENOMEM;
+	close(fd);
+	if (!r && len > IOE_SMALL_FILE_MAX)
+		r = -EFBIG;
+	if (r) {
+		mem_free(data);
+		return r;
+	}
+	fit = mem_realloc(data, len + 1, 1);
+	data = fit ? fit : data;
+	data[len] = '\0';
+	*ret_data = data;
+	*ret_len = len;
+	return 0;
+}
+
+/* ---- store ------------------------------------------------------------------------------------------------------------ */
+
+static int write_all(int fd, const char *data, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		data += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int temporary_write(const char *temporary, const void *data, size_t len, uint32_t mode)
+{
+	int fd, r;
+
+	if (unlink(temporary) && errno != ENOENT) /* of a crash */
+		return -errno;
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, data, len);
+	if (!r && fsync(fd))
+		r = -errno;
+	if (close(fd) && !r)
+		r = -errno;
+	return r;
+}
+
+static int directory_sync(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir =
+	    slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
+	int fd, r;
+
+	if (!dir)
+		return -ENOMEM;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	mem_free(dir);
+	if (fd < 0)
+		return -errno;
+	r = fsync(fd) ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+/* A crash leaves the old contents or the new, whole; and maybe the temporary, which the next store removes. */
+int small_file_store(struct ioe *e, const char *path, const void *data, size_t len, uint32_t mode)
+{
+	char *temporary = mem_printf("%s.new", path);
+	int r;
+
+	(void)e;
+	if (!temporary)
+		return -ENOMEM;
+	r = temporary_write(temporary, data, len, mode);
+	if (!r && rename(temporary, path))
+		r = -errno;
+	if (r)
+		unlink(temporary);
+	else
+		r = directory_sync(path);
+	mem_free(temporary);
+	return r;
+}
