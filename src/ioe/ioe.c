@@ -65,11 +65,13 @@ int ioe_poll(struct ioe *e, uint64_t deadline_ns)
 
 void ioe_post(struct ioe *e, struct ioe_msg *m)
 {
-	m->next = atomic_load_explicit(&e->posted, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak(&e->posted, &m->next, m))
-		;
-	/* Whoever found the stack empty wakes the loop; it takes the whole stack at once. */
-	if (!m->next)
+	struct ioe_msg *first = atomic_load_explicit(&e->posted, memory_order_relaxed);
+
+	do
+		m->next = first;
+	while (!atomic_compare_exchange_weak(&e->posted, &first, m));
+	/* m is the loop's now. Whoever found the stack empty wakes the loop, which takes it as a whole. */
+	if (!first)
 		e->ops->wake(e);
 }
 
