@@ -16,7 +16,7 @@ struct rand {
 	uint64_t s[4];
 };
 
-void rand_seed(struct rand *r, uint64_t seed); /* every seed is fine, 0 too */
+void rand_seed(struct rand *r, uint64_t seed); /* comes first; every seed is fine, 0 too */
 void rand_fill(struct rand *r, void *buf, size_t len_bytes);
 
 static inline uint64_t rand_u64(struct rand *r)

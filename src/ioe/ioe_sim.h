@@ -7,8 +7,8 @@
  *
  *   process killed   its memory is gone: none of its callbacks ever run again. Disk requests the "kernel" holds land later, within
  *                    SIM_LATE_NS; each file's lock is held until the last of the file's requests has landed. Requests not yet pushed (the turn
- *                    had not ended, or more were asked for than the kernel takes) vanish. Sockets are reset. Shared memory stays. Files
- *                    stay as they are.
+ *                    had not ended, or more were asked for than the kernel takes) vanish. Connections are closed or reset. Shared memory
+ *                    stays. Files stay as they are.
  *   power lost       kills every process of the machine; each write not covered by a completed fsync is kept, dropped, or torn at 512
  *                    bytes (each sector old or new), independently; a punch likewise (kept or dropped). Requests still in flight count as not
  *                    covered. Shared memory is gone; the boot id changes. The machine is off, and silent on the network, until a process
@@ -27,9 +27,11 @@
  *
  * Network: each direction of a connection is a stream with a window of SIM_WINDOW bytes, between the machines and not yet received: a
  * send completes when the last of its bytes was taken into it. After an orderly shutdown or close the peer reads everything, then
- * end of stream. A killed process resets its connections: what is under way is cut at a random byte, what has arrived can still be
- * read, then -ECONNRESET. So does a close that leaves received bytes unread, and bytes arriving for a closed or shut down socket. "unix:PATH" is
- * a name of the machine, "HOST:PORT" one of the whole world: it leads to the machine that listened there last.
+ * end of stream. After a reset it reads what has arrived, then -ECONNRESET; what was under way is cut at a random byte. The kernel of a
+ * killed process does one or the other. A close that leaves received bytes unread resets, and so does a socket that is closed or shut
+ * down when bytes arrive for it. "unix:PATH" is a name of the machine. "HOST:PORT" is a name of the whole world, compared as text: it
+ * leads to the machine that listened there last, which refuses when nobody does and says nothing while it is off; a connect then, or over
+ * a cut, is repeated every second and given up after 127 s (-ETIMEDOUT).
  *
  * ioe_poll() and ioe_run() on a simulated process step the whole world; so a test with one process needs nothing else. A poll that may not
  * wait and finds nothing to do moves time by a microsecond. ioe_run() returns when nothing is left to happen.
@@ -43,22 +45,22 @@
 struct sim_world;
 struct sim_machine;
 
-#define SIM_LATE_NS             \
-	((uint64_t)150 * 1000 * \
-	 1000) /* what a killed process left in the kernel lands within this time */
-#define SIM_WINDOW ((uint64_t)256 * 1024)
+#define SIM_LATE_NS ((uint64_t)150 * 1000 * 1000)
+#define SIM_WINDOW  ((uint64_t)256 * 1024)
 
 /* Zeros select the defaults. */
 struct sim_config {
 	uint64_t seed;
-	uint64_t disk_ns_min,
-	    disk_ns_max; /* latency of a disk request and of work; 20 us .. 2 ms */
-	uint64_t net_ns_min,
-	    net_ns_max; /* one way; 10 us .. 1 ms; order within a connection is kept */
-	uint64_t turn_ns_min,
-	    turn_ns_max;	     /* how long a turn keeps its process busy; 1 us .. 10 us */
-	uint32_t recv_split_percent; /* chance that a receive gets only part of what is there; 0 */
-	uint32_t depth;		     /* disk requests of a process the kernel holds at once; 256 */
+	/* latency of a disk request, and of work; 20 us .. 2 ms */
+	uint64_t disk_ns_min, disk_ns_max;
+	/* one way; 10 us .. 1 ms, within a machine up to an eighth of that; order within a connection is kept */
+	uint64_t net_ns_min, net_ns_max;
+	/* how long a turn keeps its process busy; 1 us .. 10 us */
+	uint64_t turn_ns_min, turn_ns_max;
+	/* chance that a receive gets only part of what is there; 0 */
+	uint32_t recv_split_percent;
+	/* disk requests of a process the kernel holds at once; 256 */
+	uint32_t depth;
 };
 
 struct sim_world *sim_world_new(const struct sim_config *cfg);
@@ -66,8 +68,8 @@ void sim_world_free(struct sim_world *w); /* kills what lives (on_kill runs), fr
 struct sim_machine *sim_machine_new(struct sim_world *w, const char *name);
 
 /* A process: an engine to build daemons on. on_kill (may be NULL) runs when it is killed, so that the test can free its memory: it must
- * not call the engine. ioe_free() of a living process ends it in good order: its sockets are closed, on_kill does not run. A kill from
- * a callback of the process itself takes effect at once, but on_kill waits until the callback has returned. */
+ * not call the engine, nor start or kill anything. ioe_free() of a living process ends it in good order: its sockets are closed, on_kill
+ * does not run. A kill from a callback of the process itself takes effect at once, but on_kill waits until the callback has returned. */
 struct ioe *sim_process_new(struct sim_machine *m, const char *name, void (*on_kill)(void *arg),
 			    void *arg);
 void sim_kill(struct ioe *e);
@@ -86,7 +88,7 @@ uint64_t sim_rand(struct sim_world *w);	  /* the world's generator, for tests */
 /* What happened so far, in one number: equal for equal runs. And each event as it happens, for a person who looks at one seed. */
 struct sim_trace {
 	uint64_t at_ns;
-	const char *what;		      /* "write", "deliver", ... */
+	const char *what;		      /* "turn", "write", "arrive", ... */
 	const char *machine, *process, *path; /* "" when it has none */
 	uint64_t off, len;
 	int status;
@@ -113,7 +115,8 @@ int sim_disk_sign(struct sim_machine *m, const char *path, const char *signature
 /* How much the files of the machine may take together, by 4 KiB pages; 0: no limit. A write that needs more is -ENOSPC, without effect. */
 void sim_disk_quota(struct sim_machine *m, uint64_t bytes);
 /* The engine asks `fault` (if set) for each read, write, fsync and punch as it lands: return 0 for none, or -errno to fail it without effect
- * (except as said above for fsync). r->buf is NULL for the read of a dead process. It must not kill anything. */
+ * (except as said above for fsync; and a read may have seen parts of a write that then fails). r->buf is NULL for the read of a dead
+ * process. The hook must not kill anything. */
 void sim_disk_fault(struct sim_machine *m,
 		    int (*fault)(void *arg, const char *path, const struct ioe_req *r), void *arg);
 /* Direct access to the bytes as the machine sees them now, for checkers and for damage. -ENOENT, -ERANGE past the end. Poked bytes are

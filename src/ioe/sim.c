@@ -274,6 +274,7 @@ struct ioe *sim_process_new(struct sim_machine *m, const char *name, void (*on_k
 	list_init(&p->files);
 	list_init(&p->socks);
 	list_init(&p->maps);
+	list_init(&p->dials);
 	list_init(&p->link);
 	list_push(&w->procs, &p->link);
 	if (m->is_off) {

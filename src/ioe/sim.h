@@ -42,11 +42,11 @@ struct sim_queue {
 	uint64_t seq;
 };
 
-void sim_schedule(struct sim_world *w, struct sim_event *ev,
-		  uint64_t at_ns); /* ev is not scheduled; a past time means now */
+/* ev is not scheduled; a past time means now. */
+void sim_schedule(struct sim_world *w, struct sim_event *ev, uint64_t at_ns);
 void sim_unschedule(struct sim_world *w, struct sim_event *ev); /* harmless when it is not */
-struct sim_event *sim_queue_pop(struct sim_queue *q,
-				uint64_t *ret_at_ns); /* the earliest; NULL when empty */
+/* The earliest; NULL when empty. */
+struct sim_event *sim_queue_pop(struct sim_queue *q, uint64_t *ret_at_ns);
 
 static inline bool sim_is_scheduled(const struct sim_event *ev)
 {
@@ -68,7 +68,7 @@ struct sim_world {
 	struct list machines;
 	struct list procs; /* living */
 	struct list dead;
-	uint32_t last_pid, last_inode, last_port;
+	uint32_t last_pid, last_port;
 	struct list conns; /* connections, oldest first */
 	struct list addrs; /* HOST:PORT that were ever listened on */
 	struct list cuts;
@@ -107,7 +107,7 @@ struct sim_proc {
 	struct list waiting; /* disk requests pushed beyond the depth the kernel takes */
 	struct list ops;     /* what the kernel holds for it */
 	uint32_t disk_n;     /* disk requests among them */
-	struct list files, socks, maps;
+	struct list files, maps, socks, dials;
 };
 
 extern const struct ioe_ops sim_ops;
@@ -227,17 +227,95 @@ void sim_shm_close(struct ioe *e, struct ioe_shm *shm);
 
 /* ---- network ----------------------------------------------------------------------------------------------------------- */
 
-struct sim_sock {
-	struct ioe_sock s;     /* first */
-	struct list link;      /* in sim_proc.socks */
-	struct sim_name *name; /* of a listener on "unix:PATH" */
+/* One direction of a connection: from end[i] to end[1 - i]. */
+struct sim_pipe {
+	struct sim_event ev; /* the first piece under way arrives; not scheduled while it is held */
+	struct sim_conn *conn;
+	struct list under_way; /* struct piece, in order */
+	struct list arrived;   /* and not yet received */
+	uint64_t bytes;	       /* in both: what the window is measured by */
+	uint64_t arrived_bytes;
+	uint64_t last_at_ns;	 /* arrival of the last piece */
+	bool has_fin, has_reset; /* were sent: no data follow */
 };
 
+enum sim_end_state {
+	SIM_END_PENDING, /* not yet accepted, or the answer to the connect is under way */
+	SIM_END_OPEN,
+	SIM_END_CLOSED, /* answers with a reset */
+	SIM_END_SILENT, /* its machine lost power: answers nothing */
+};
+
+struct sim_end {
+	enum sim_end_state state;
+	struct sim_machine *m;
+	struct sim_sock *sock; /* when OPEN */
+	bool at_eof;	       /* the peer's end of stream arrived */
+	bool is_reset;	       /* a reset arrived */
+	bool is_shut;	       /* by ioe_sock_shutdown() */
+};
+
+struct sim_conn {
+	struct list link; /* in sim_world.conns */
+	struct list backlog_link;
+	struct sim_world *w;
+	struct sim_end end[2]; /* 0 connected, 1 accepted */
+	struct sim_pipe pipe[2];
+};
+
+struct sim_sock {
+	struct ioe_sock s; /* first */
+	struct list link;  /* in sim_proc.socks */
+	struct sim_proc *p;
+	/* a stream; NULL after its process died */
+	struct sim_conn *conn;
+	int side;
+	struct list receives, sends; /* requests in order */
+	/* a listener */
+	struct list accepts, backlog; /* requests; struct sim_conn */
+	uint32_t backlog_n;
+	struct sim_name *name; /* on "unix:PATH" */
+	struct sim_addr *addr; /* on HOST:PORT */
+	bool is_shut;
+};
+
+/* HOST:PORT, forever the machine's that listened on it last */
+struct sim_addr {
+	struct list link;
+	struct sim_machine *m;
+	struct sim_sock *listener; /* NULL: nobody now */
+	char text[IOE_ADDR_MAX];
+};
+
+static inline struct sim_sock *sim_sock_of(struct ioe_sock *s)
+{
+	return container_of(s, struct sim_sock, s);
+}
+
+/* ---- sim_net.c: connections ---- */
 void sim_net_init(struct sim_world *w);
 void sim_net_free(struct sim_world *w);
 void sim_net_power_loss(struct sim_machine *m); /* its ends of connections fall silent */
 void sim_net_power_on(struct sim_machine *m);	/* and now answer with resets */
+bool sim_net_is_cut(const struct sim_machine *a, const struct sim_machine *b);
+uint64_t sim_net_latency(const struct sim_machine *a, const struct sim_machine *b);
 
+struct sim_conn *sim_conn_new(struct sim_machine *client, struct sim_machine *server);
+size_t sim_conn_room(const struct sim_conn *c, int side); /* in the window */
+/* Sends len bytes, at most what there is room for; the caller fills them in at once. */
+void *sim_conn_send(struct sim_conn *c, int side, size_t len);
+/* Gives what has arrived: bytes given. */
+size_t sim_conn_recv(struct sim_conn *c, int side, void *buf, size_t len);
+uint64_t sim_conn_arrived(const struct sim_conn *c, int side); /* bytes to receive */
+void sim_conn_shutdown(struct sim_conn *c, int side);
+/* The end is gone: in good order, unless received bytes were left unread. Its socket is no longer known; c may be freed. */
+void sim_conn_close(struct sim_conn *c, int side);
+/* Cuts what is under way from this end at a random byte, and lets a reset follow. */
+void sim_conn_reset(struct sim_conn *c, int side);
+
+/* ---- sim_sock.c: requests ---- */
+/* Something changed: serves what can be served. NULL is fine. */
+void sim_sock_progress(struct sim_sock *s);
 void sim_sock_push(struct sim_proc *p, struct ioe_req *r);
 void sim_socks_close(struct sim_proc *p); /* orderly */
 void sim_socks_reset(struct sim_proc *p); /* the process was killed */

@@ -159,7 +159,7 @@ int sim_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **
 	struct sim_proc *p = sim_proc_of(e);
 	struct sim_name *n = sim_name_find(p->m, path);
 	bool is_direct = !(flags & IOE_OPEN_BUFFERED) && !p->m->traits.refuses_direct;
-	uint32_t align = p->m->traits.io_align ? p->m->traits.io_align : SIM_SECTOR;
+	uint32_t align = flags & IOE_OPEN_BUFFERED ? 1 : SIM_SECTOR;
 	int r = p->is_dead ? -EIO : 0;
 	struct sim_file *f;
 
@@ -175,6 +175,8 @@ int sim_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **
 		say(errmsg, "%s: in use by pid %u", path, n->ino->locked_by->pid);
 		return -E_IN_USE;
 	}
+	if (is_direct && p->m->traits.io_align)
+		align = p->m->traits.io_align;
 	f = mem_zalloc(sizeof(*f));
 	if (!f)
 		return -ENOMEM;
@@ -182,7 +184,7 @@ int sim_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **
 		n = sim_name_new(p->m, path, SIM_FILE);
 		n->ino = inode_new(p->m, path);
 	}
-	engine_file_init(e, &f->f, is_direct ? align : 1, flags & IOE_OPEN_RDONLY);
+	engine_file_init(e, &f->f, align, flags & IOE_OPEN_RDONLY);
 	f->is_direct = is_direct;
 	f->ofd = ofd_new(p, n->ino);
 	if (flags & IOE_OPEN_LOCK)
@@ -256,8 +258,10 @@ int sim_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t l
 
 uint64_t sim_file_used_bytes(struct ioe *e, struct ioe_file *f)
 {
+	const struct sim_inode *ino = sim_file_of(f)->ofd->ino;
+
 	(void)e;
-	return sim_file_of(f)->ofd->ino->img.used_pages * SIM_PAGE;
+	return ino->is_block_device ? ino->img.size_bytes : ino->img.used_pages * SIM_PAGE;
 }
 
 int sim_probe_signature(struct ioe *e, const char *path, char *errmsg)
@@ -525,6 +529,7 @@ int sim_disk_new(struct sim_machine *m, const char *path, uint64_t size_bytes)
 {
 	struct sim_name *n;
 
+	check(size_bytes <= SIM_FILE_MAX);
 	if (sim_name_find(m, path))
 		return -EEXIST;
 	n = sim_name_new(m, path, SIM_FILE);

@@ -64,8 +64,7 @@ void sim_submit(struct ioe *e, struct ioe_req *r)
 	struct sim_proc *p = sim_proc_of(e);
 
 	if (p->is_dead) {
-		check(
-		    p->in_turn); /* the callback that killed it goes on; nobody else may use a dead process */
+		check(p->in_turn); /* its last callback goes on; nobody else may use it */
 		return;
 	}
 	r->priv[PRIV_OP] = 0;
@@ -159,10 +158,11 @@ static void disk_push(struct sim_proc *p, struct ioe_req *r)
 	p->disk_n++;
 	if (r->op == IOE_WRITE)
 		op->crc = crc32c(r->buf, r->len);
-	sim_schedule(w, &op->ev,
-		     p->m->traits.never_blocks
-			 ? w->now_ns
-			 : w->now_ns + sim_latency(w, w->cfg.disk_ns_min, w->cfg.disk_ns_max));
+	if (p->m->traits.never_blocks)
+		disk_land(w, &op->ev);
+	else
+		sim_schedule(w, &op->ev,
+			     w->now_ns + sim_latency(w, w->cfg.disk_ns_min, w->cfg.disk_ns_max));
 }
 
 static const char *op_name(enum ioe_op op)
