@@ -46,6 +46,8 @@ int file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_
 			goto err_close;
 	}
 	r = description_examine(f, path, flags, &align);
+	if (!r && flags & IOE_OPEN_CREATE)
+		r = directory_sync(path);
 	if (r)
 		goto err_close;
 	engine_file_init(e, &f->base, align, flags & IOE_OPEN_RDONLY);
@@ -221,7 +223,7 @@ int file_resize(struct ioe *e, struct ioe_file *base, uint64_t size_bytes)
 	if (r)
 		return -errno;
 	f->limit_bytes = size_bytes;
-	return 0;
+	return fsync(f->fd) ? -errno : 0;
 }
 
 int file_reserve(struct ioe *e, struct ioe_file *base, uint64_t off, uint64_t len)
@@ -235,7 +237,7 @@ int file_reserve(struct ioe *e, struct ioe_file *base, uint64_t off, uint64_t le
 	do
 		r = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
 	while (r && errno == EINTR);
-	return r ? -errno : 0;
+	return r || fsync(f->fd) ? -errno : 0;
 }
 
 uint64_t file_used_bytes(struct ioe *e, struct ioe_file *base)

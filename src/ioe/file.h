@@ -48,6 +48,8 @@ uint32_t dio_align(int fd);
 int path_unlink(struct ioe *e, const char *path);
 int path_rename(struct ioe *e, const char *from, const char *to);
 int path_mkdir(struct ioe *e, const char *path, uint32_t mode);
+/* Makes the name durable: syncs the directory that has it. */
+int directory_sync(const char *path);
 int small_file_load(struct ioe *e, const char *path, char **ret_data, size_t *ret_len);
 int small_file_store(struct ioe *e, const char *path, const void *data, size_t len, uint32_t mode);
 

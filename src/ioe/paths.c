@@ -9,16 +9,44 @@
 #include "src/base/mem.h"
 #include "src/ioe/file.h"
 
+int directory_sync(const char *path)
+{
+	size_t len = strlen(path);
+	const char *slash;
+	char *dir;
+	int fd, r;
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	slash = memrchr(path, '/', len);
+	dir =
+	    slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
+	if (!dir)
+		return -ENOMEM;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	mem_free(dir);
+	if (fd < 0)
+		return -errno;
+	r = fsync(fd) ? -errno : 0;
+	close(fd);
+	return r;
+}
+
 int path_unlink(struct ioe *e, const char *path)
 {
 	(void)e;
-	return unlink(path) ? -errno : 0;
+	return unlink(path) ? -errno : directory_sync(path);
 }
 
 int path_rename(struct ioe *e, const char *from, const char *to)
 {
+	int r;
+
 	(void)e;
-	return rename(from, to) ? -errno : 0;
+	if (rename(from, to))
+		return -errno;
+	r = directory_sync(to); /* first: a crash may leave both names, never none */
+	return r ? r : directory_sync(from);
 }
 
 int path_mkdir(struct ioe *e, const char *path, uint32_t mode)
@@ -27,7 +55,7 @@ int path_mkdir(struct ioe *e, const char *path, uint32_t mode)
 
 	(void)e;
 	if (!mkdir(path, (mode_t)mode))
-		return 0;
+		return directory_sync(path);
 	if (errno != EEXIST)
 		return -errno;
 	if (stat(path, &st))
@@ -116,24 +144,6 @@ static int temporary_write(const char *temporary, const void *data, size_t len, 
 		r = -errno;
 	if (close(fd) && !r)
 		r = -errno;
-	return r;
-}
-
-static int directory_sync(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char *dir =
-	    slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
-	int fd, r;
-
-	if (!dir)
-		return -ENOMEM;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	mem_free(dir);
-	if (fd < 0)
-		return -errno;
-	r = fsync(fd) ? -errno : 0;
-	close(fd);
 	return r;
 }
 
