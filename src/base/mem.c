@@ -11,11 +11,25 @@ static _Atomic uint64_t live;
 static _Atomic uint64_t fail_after = UINT64_MAX;
 static _Atomic uint64_t fail_times;
 
+static const struct mem_watch *watcher;
+
 static void *counted(void *p)
 {
-	if (p)
-		atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+	if (!p)
+		return NULL;
+	atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+	if (__builtin_expect(watcher != NULL, 0))
+		watcher->made(p);
 	return p;
+}
+
+static void uncounted(void *p)
+{
+	if (!p)
+		return;
+	atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+	if (__builtin_expect(watcher != NULL, 0))
+		watcher->freed(p);
 }
 
 static int must_fail(void)
@@ -32,6 +46,11 @@ static int must_fail(void)
 	if (atomic_load(&fail_times) != UINT64_MAX)
 		atomic_fetch_sub(&fail_times, 1);
 	return 1;
+}
+
+void mem_watch(const struct mem_watch *watch)
+{
+	watcher = watch;
 }
 
 void mem_fail_at(uint64_t after, uint64_t times)
@@ -66,8 +85,10 @@ void *mem_realloc(void *p, size_t n, size_t elem_bytes)
 
 	if (must_fail())
 		return NULL;
+	uncounted(p); /* before the host may give its address away */
 	q = reallocarray(p, n ? n : 1, elem_bytes ? elem_bytes : 1);
-	return p ? q : counted(q);
+	counted(q ? q : p);
+	return q;
 }
 
 void *mem_alloc_aligned(size_t align_bytes, size_t len_bytes)
@@ -105,7 +126,6 @@ char *mem_printf(const char *fmt, ...)
 
 void mem_free(void *p)
 {
-	if (p)
-		atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+	uncounted(p);
 	free(p);
 }

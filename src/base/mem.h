@@ -24,5 +24,12 @@ void mem_free(void *p); /* NULL is fine */
 void mem_fail_at(uint64_t after, uint64_t times);
 /* Allocations made and not freed; for leak checks in tests that have no sanitizer. */
 uint64_t mem_live(void);
+/* Tests, one thread: hears of every allocation made and freed, so that the memory of a simulated process can be given back when it is
+ * killed. NULL: nobody listens. */
+struct mem_watch {
+	void (*made)(void *p);
+	void (*freed)(void *p);
+};
+void mem_watch(const struct mem_watch *watch);
 
 #endif
