@@ -55,8 +55,11 @@ struct chunk_req {
 	/* results */
 	int status;
 	uint32_t present_n; /* blocks of the slot that are data or bad after the operation */
-	bool
-	    volatile_ack; /* WRITE, CLEAR: acknowledged, and not yet stable: a flush of this device is owed */
+	bool volatile_ack;  /* WRITE, CLEAR: acknowledged, not yet stable: a flush is owed */
+	/* WRITE, CLEAR: the device's. FLUSH: given back, what the volatile acknowledgements came with
+	 * (0: there were none): a device that has lost its memory since answers
+	 * -E_UNFLUSHED_LOST, each time it is asked with the old one. */
+	uint64_t incarnation;
 	/* whoever carries the request, in turn */
 	struct list link;
 	uint64_t priv[6];
