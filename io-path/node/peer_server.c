@@ -257,7 +257,7 @@ static int hello(struct peer_link *l, const struct frame *f, const void *body)
 	if (get_le32(h.version) != CHUNK_MSG_VERSION)
 		return hello_send(l, -E_VERSION);
 	if (!uuid_equal(&h.cluster, &l->server->cfg.cluster))
-		return hello_send(l, -E_FOREIGN);
+		return hello_send(l, -EPERM);
 	if (!get_le32(h.node))
 		return -E_PROTOCOL;
 	r = jobs_make(l);
@@ -394,6 +394,10 @@ static int link_data(struct conn *c)
 	struct job *j = l->receiving;
 
 	l->receiving = NULL;
+	if (!l->joined) { /* a later link of the node has been promised that nothing more comes */
+		job_free(j);
+		return -ECONNRESET;
+	}
 	for (uint32_t i = 0; i < j->req.blocks_n; i++) {
 		if (crc32c((uint8_t *)j->req.buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) !=
 		    j->crcs[i]) {

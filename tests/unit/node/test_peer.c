@@ -18,7 +18,7 @@
 #include "src/wire/chunk_msg.h"
 
 enum { BLOCKS = 64, REQS = 48, RUN_MAX = 8, DEV = 7, SERVER_NODE = 2, CLIENT_NODE = 1 };
-#define MS 1000000ULL
+#define MS  1000000ULL
 #define SEC 1000000000ULL
 
 struct fixture;
@@ -72,7 +72,8 @@ static void execute(struct ioe_req *t)
 	r->present_n = 1;
 	for (i = 0; i < r->blocks_n; i++) {
 		uint32_t b = r->block + i;
-		uint8_t *at = f->disk + (size_t)b * BLOCK_BYTES, *buf = r->buf ? (uint8_t *)r->buf + (size_t)i * BLOCK_BYTES : NULL;
+		uint8_t *at = f->disk + (size_t)b * BLOCK_BYTES,
+			*buf = r->buf ? (uint8_t *)r->buf + (size_t)i * BLOCK_BYTES : NULL;
 
 		f->in_device[b]--;
 		if (r->op == CHUNK_WRITE) {
@@ -113,7 +114,10 @@ static void store_submit(struct chunk_store *s, struct chunk_req *r)
 static bool device_info_of(void *arg, uint32_t nth, struct peer_server_device *d)
 {
 	(void)arg;
-	*d = (struct peer_server_device){.number = DEV, .incarnation = 3, .lsn = 9, .is_stable = true};
+	*d = (struct peer_server_device){.number = DEV,
+					 .incarnation = 3,
+					 .lsn = 9,
+					 .is_stable = true};
 	return nth == 0;
 }
 
@@ -169,7 +173,12 @@ static struct fixture *setup(uint64_t seed, uint64_t wait_ns)
 	f->slowest_ns = 20 * MS;
 	f->store.submit = store_submit;
 	server_start(f, cluster);
-	cfg = (struct peers_config){.ioe = f->ea, .cluster = cluster, .start = ioe_uuid(f->ea), .node = CLIENT_NODE, .key = &key, .wait_ns = wait_ns};
+	cfg = (struct peers_config){.ioe = f->ea,
+				    .cluster = cluster,
+				    .start = ioe_uuid(f->ea),
+				    .node = CLIENT_NODE,
+				    .key = &key,
+				    .wait_ns = wait_ns};
 	assert_int_equal(peers_new(&cfg, &f->peers), 0);
 	assert_int_equal(peers_set(f->peers, SERVER_NODE, &addr, 1), 0);
 	for (int i = 0; i < REQS; i++) {
@@ -210,7 +219,8 @@ static void client_done(struct chunk_req *r)
 		f->errors++;
 	for (uint32_t i = 0; i < r->blocks_n; i++) {
 		uint32_t b = r->block + i;
-		uint8_t *buf = c->buf + (size_t)i * BLOCK_BYTES, *model = f->model + (size_t)b * BLOCK_BYTES;
+		uint8_t *buf = c->buf + (size_t)i * BLOCK_BYTES,
+			*model = f->model + (size_t)b * BLOCK_BYTES;
 
 		f->locked[b] = false;
 		if (r->status)
@@ -231,9 +241,11 @@ static void client_done(struct chunk_req *r)
 
 static bool client_submit(struct fixture *f, struct client_req *c)
 {
-	static const enum chunk_op ops[] = {CHUNK_READ, CHUNK_WRITE, CHUNK_WRITE, CHUNK_CLEAR, CHUNK_STATUS};
+	static const enum chunk_op ops[] = {CHUNK_READ, CHUNK_WRITE, CHUNK_WRITE, CHUNK_CLEAR,
+					    CHUNK_STATUS};
 	struct chunk_req *r = &c->req;
-	uint32_t first = (uint32_t)(sim_rand(f->w) % BLOCKS), n = (uint32_t)(1 + sim_rand(f->w) % RUN_MAX);
+	uint32_t first = (uint32_t)(sim_rand(f->w) % BLOCKS),
+		 n = (uint32_t)(1 + sim_rand(f->w) % RUN_MAX);
 
 	n = MIN(n, BLOCKS - first);
 	for (uint32_t i = 0; i < n; i++)
@@ -333,7 +345,8 @@ static void test_links_that_stall(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 10; seed < 22; seed++) {
-		struct fixture *f = setup(seed, 0);
+		struct fixture *f =
+		    setup(seed, 3600 * SEC); /* a request given up may still be executed */
 
 		f->slowest_ns = seed % 2 ? 40 * SEC : 30 * MS;
 		for (int round = 0; round < 4; round++) {
@@ -424,14 +437,16 @@ static void test_decode_random(void **state)
 
 	(void)state;
 	for (int i = 0; i < 200000; i++) {
-		uint32_t len = (uint32_t)(sim_rand(w) % sizeof(body)), data = (uint32_t)(sim_rand(w) % 4) * BLOCK_BYTES;
+		uint32_t len = (uint32_t)(sim_rand(w) % sizeof(body)),
+			 data = (uint32_t)(sim_rand(w) % 4) * BLOCK_BYTES;
 
 		for (uint32_t k = 0; k < len; k++)
 			body[k] = sim_rand(w) % 3 ? 0 : (uint8_t)sim_rand(w);
 		if (!chunk_msg_decode(body, len, data, odd_has_data, &m)) {
 			assert_true(m.block + m.blocks_n <= CHUNK_BLOCKS_MAX);
 			assert_int_equal(data, (m.op & 1) ? m.blocks_n * BLOCK_BYTES : 0);
-			assert_int_equal(len, sizeof(struct chunk_msg_request) + ((m.op & 1) ? 4 * m.blocks_n : 0));
+			assert_int_equal(len, sizeof(struct chunk_msg_request) +
+						  ((m.op & 1) ? 4 * m.blocks_n : 0));
 		}
 	}
 	sim_world_free(w);
@@ -440,9 +455,13 @@ static void test_decode_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_requests_arrive),	   cmocka_unit_test(test_errors_travel),	    cmocka_unit_test(test_links_that_stall),
-		cmocka_unit_test(test_server_restarts),	   cmocka_unit_test(test_nobody_there),		    cmocka_unit_test(test_other_cluster_is_refused),
-		cmocka_unit_test(test_decode_random),
+	    cmocka_unit_test(test_requests_arrive),
+	    cmocka_unit_test(test_errors_travel),
+	    cmocka_unit_test(test_links_that_stall),
+	    cmocka_unit_test(test_server_restarts),
+	    cmocka_unit_test(test_nobody_there),
+	    cmocka_unit_test(test_other_cluster_is_refused),
+	    cmocka_unit_test(test_decode_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
