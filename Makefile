@@ -151,3 +151,7 @@ quickstart: ## install what is missing, build, start a cluster, run fio on a thi
 
 bench: all ## fio jobs on the raw device, the runtime and NBD, one table
 	@tools/bench
+
+man: programs ## man pages from the programs' own help, into build/man
+	@tools/dev/make-man $(B)/bin build/man
+.PHONY: man

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154 # dir comes from lib.sh
 # A Debian kernel in QEMU (software emulation) with a busybox initramfs: the place for real kernel initiators and guest filesystems.
 # Source it after lib.sh.
 

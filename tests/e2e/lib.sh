@@ -56,6 +56,7 @@ cluster_start() {
 		[ $SECONDS -le $end ] || fail "the cluster was not ready within 60 s"
 		sleep 0.02
 	done
+	# shellcheck disable=SC2034
 	ready=$(sed -n 's/^ready //p' "$dir/ready")
 	export STRATA_SERVER=unix:$dir/c/run/api.sock
 }

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # `strata up`: first use, the ready line, one holder only, going on from where it was, an orderly end; and wrong use says what is right.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires jq
 

@@ -143,7 +143,7 @@ static void help_command(const struct cli_command *cmd)
 		snprintf(left, sizeof(left), "--%s%s%s", cmd->options[i].name,
 			 cmd->options[i].arg ? " " : "",
 			 cmd->options[i].arg ? cmd->options[i].arg : "");
-		printf("%s  %-24s %s\n", i ? "" : "\noptions:\n", left, cmd->options[i].help);
+		printf("%s  %-24s  %s\n", i ? "" : "\noptions:\n", left, cmd->options[i].help);
 	}
 }
 
