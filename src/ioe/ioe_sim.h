@@ -61,10 +61,14 @@ struct sim_config {
 	uint32_t recv_split_percent;
 	/* disk requests of a process the kernel holds at once; 256 */
 	uint32_t depth;
+	/* Every boot of every machine starts its ioe_now_ns() at another random point, and wall clocks are wrong by up to an hour: finds
+	 * who compares times of two machines or of two boots. Without it all clocks show sim_now_ns(). */
+	bool own_clocks;
 };
 
 struct sim_world *sim_world_new(const struct sim_config *cfg);
-void sim_world_free(struct sim_world *w); /* kills what lives (on_kill runs), frees everything */
+/* Kills what lives (on_kill runs) and frees everything. Requests still in flight are not looked at: their memory may be gone. */
+void sim_world_free(struct sim_world *w);
 struct sim_machine *sim_machine_new(struct sim_world *w, const char *name);
 
 /* A process: an engine to build daemons on. on_kill (may be NULL) runs when it is killed, so that the test can free its memory: it must

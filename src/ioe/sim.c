@@ -11,6 +11,9 @@ enum { FIRST_PID = 100, POLL_NS = 1000 };
 #define WALL_START_NS \
 	((uint64_t)1700000000 * 1000 * 1000 * 1000) /* and on a day in November 2023 */
 
+#define CLOCK_AHEAD_NS ((uint64_t)1000 * 86400 * 1000 * 1000 * 1000)
+#define WALL_AHEAD_NS  ((uint64_t)3600 * 1000 * 1000 * 1000)
+
 static void turn(struct sim_world *w, struct sim_event *ev);
 static void process_end(struct sim_proc *p);
 static void process_bury(struct sim_proc *p);
@@ -51,6 +54,7 @@ void sim_world_free(struct sim_world *w)
 	struct list *l;
 
 	check(!w->is_stepping);
+	w->is_ending = true;
 	while (!list_empty(&w->procs)) {
 		struct sim_proc *p = list_first(&w->procs, struct sim_proc, link);
 
@@ -204,6 +208,7 @@ static int poll_world(struct ioe *e, uint64_t deadline_ns)
 	uint64_t before = p->callbacks;
 
 	check(!p->is_dead);
+	deadline_ns = sim_world_ns(p, deadline_ns);
 	while (p->callbacks == before) {
 		uint64_t next_ns = next_event_ns(w);
 
@@ -239,13 +244,24 @@ static struct uuid new_uuid(struct rand *rnd)
 	return u;
 }
 
+static void boot(struct sim_machine *m)
+{
+	struct sim_world *w = m->w;
+
+	m->boot_id = new_uuid(&w->rand);
+	if (!w->cfg.own_clocks)
+		return;
+	m->clock_ns = rand_below(&w->rand, CLOCK_AHEAD_NS);
+	m->wall_ns = rand_below(&w->rand, WALL_AHEAD_NS);
+}
+
 struct sim_machine *sim_machine_new(struct sim_world *w, const char *name)
 {
 	struct sim_machine *m = sim_zalloc(sizeof(*m));
 
 	m->w = w;
 	m->name = sim_strdup(name);
-	m->boot_id = new_uuid(&w->rand);
+	boot(m);
 	list_init(&m->names);
 	list_init(&m->inodes);
 	list_init(&m->link);
@@ -284,9 +300,11 @@ struct ioe *sim_process_new(struct sim_machine *m, const char *name, void (*on_k
 	return &p->e;
 }
 
-static void forget(struct list *requests_or_hooks)
+void sim_forget(struct sim_proc *p, struct list *l)
 {
-	while (list_pop(requests_or_hooks))
+	if (p->w->is_ending)
+		list_init(l);
+	while (list_pop(l))
 		;
 }
 
@@ -298,13 +316,13 @@ static void process_end(struct sim_proc *p)
 	list_del(&p->link);
 	list_push(&p->w->dead, &p->link);
 	sim_unschedule(p->w, &p->turn);
-	forget(&p->e.ready);
-	forget(&p->e.running);
-	forget(&p->e.hooks);
-	forget(&p->e.hooks_again);
+	sim_forget(p, &p->e.ready);
+	sim_forget(p, &p->e.running);
+	sim_forget(p, &p->e.hooks);
+	sim_forget(p, &p->e.hooks_again);
 	atomic_store(&p->e.posted, NULL);
-	forget(&p->queued);
-	forget(&p->waiting);
+	sim_forget(p, &p->queued);
+	sim_forget(p, &p->waiting);
 	sim_ops_orphan(p);
 	sim_socks_reset(p);
 	sim_note(p->w, "end", p, NULL, 0, 0, 0);
@@ -316,8 +334,8 @@ static void process_bury(struct sim_proc *p)
 		p->on_kill(p->on_kill_arg);
 	sim_fs_close_all(p);
 	sim_socks_free(p);
-	forget(&p->e.ready); /* a nop that was submitted after the end */
-	forget(&p->e.hooks);
+	sim_forget(p, &p->e.ready); /* a nop that was submitted after the end */
+	sim_forget(p, &p->e.hooks);
 }
 
 void sim_kill(struct ioe *e)
@@ -342,7 +360,7 @@ void sim_power_loss(struct sim_machine *m)
 			sim_kill(&p->e);
 	}
 	sim_fs_power_loss(m);
-	m->boot_id = new_uuid(&w->rand);
+	boot(m);
 	sim_note(w, "power loss", NULL, m->name, 0, 0, 0);
 }
 
@@ -362,12 +380,19 @@ static void process_exit(struct ioe *e)
 
 static uint64_t now_ns(struct ioe *e)
 {
-	return sim_proc_of(e)->w->now_ns;
+	return sim_proc_of(e)->w->now_ns + sim_proc_of(e)->m->clock_ns;
+}
+
+uint64_t sim_world_ns(const struct sim_proc *p, uint64_t clock_ns)
+{
+	if (clock_ns == UINT64_MAX) /* for ever, on every clock */
+		return UINT64_MAX;
+	return clock_ns - MIN(clock_ns, p->m->clock_ns);
 }
 
 static uint64_t wall_ns(struct ioe *e)
 {
-	return WALL_START_NS + sim_proc_of(e)->w->now_ns;
+	return WALL_START_NS + sim_proc_of(e)->w->now_ns + sim_proc_of(e)->m->wall_ns;
 }
 
 static void random_bytes(struct ioe *e, void *buf, size_t len_bytes)

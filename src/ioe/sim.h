@@ -65,6 +65,7 @@ struct sim_world {
 	void (*trace)(void *arg, const struct sim_trace *t);
 	void *trace_arg;
 	bool is_stepping;
+	bool is_ending; /* sim_world_free(): the memory of processes is not touched any more */
 	struct list machines;
 	struct list procs; /* living */
 	struct list dead;
@@ -79,8 +80,9 @@ struct sim_machine {
 	struct sim_world *w;
 	char *name;
 	struct uuid boot_id;
-	bool is_off;	   /* from a power loss until the next process starts */
-	struct list names; /* struct sim_name, oldest first */
+	uint64_t clock_ns, wall_ns; /* what its clocks are ahead of the world's */
+	bool is_off;		    /* from a power loss until the next process starts */
+	struct list names;	    /* struct sim_name, oldest first */
 	struct list inodes;
 	struct sim_disk_traits traits;
 	uint64_t quota_bytes;
@@ -119,6 +121,10 @@ static inline struct sim_proc *sim_proc_of(struct ioe *e)
 
 /* There is something for a turn to do: it comes as soon as the process is not busy. */
 void sim_wake(struct sim_proc *p);
+/* Empties a list of requests or hooks of a process that is ending. */
+void sim_forget(struct sim_proc *p, struct list *l);
+/* From the clock of the process to the world's. */
+uint64_t sim_world_ns(const struct sim_proc *p, uint64_t clock_ns);
 /* Completes a request of a living process. */
 void sim_complete(struct sim_proc *p, struct ioe_req *r, int status);
 uint64_t sim_latency(struct sim_world *w, uint64_t min_ns, uint64_t max_ns);

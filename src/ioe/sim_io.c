@@ -128,7 +128,8 @@ static void push(struct sim_proc *p, struct ioe_req *r)
 		if (r->deadline_ns == UINT64_MAX) /* until it is cancelled */
 			op_new(p, r, timer_fire);
 		else
-			sim_schedule(w, &op_new(p, r, timer_fire)->ev, r->deadline_ns);
+			sim_schedule(w, &op_new(p, r, timer_fire)->ev,
+				     sim_world_ns(p, r->deadline_ns));
 		break;
 	case IOE_WORK:
 		sim_schedule(w, &op_new(p, r, work_fire)->ev,
@@ -338,7 +339,7 @@ void sim_ops_orphan(struct sim_proc *p)
 	list_for_each_safe (l, tmp, &p->ops) {
 		struct sim_op *op = list_entry(l, struct sim_op, link);
 
-		if (op->ofd)
+		if (op->ofd && !p->w->is_ending)
 			disk_orphan(p->w, op);
 		else
 			op_free(p->w, op);

@@ -156,8 +156,9 @@ void sim_socks_reset(struct sim_proc *p)
 
 		if (s->conn && rand_percent(&p->w->rand, 50))
 			sim_conn_reset(s->conn, s->side);
-		while (list_pop(&s->receives) || list_pop(&s->sends) || list_pop(&s->accepts))
-			;
+		sim_forget(p, &s->receives);
+		sim_forget(p, &s->sends);
+		sim_forget(p, &s->accepts);
 	}
 	sim_socks_close(p);
 	while (!list_empty(&p->dials))

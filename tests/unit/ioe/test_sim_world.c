@@ -336,6 +336,34 @@ static void hooks_messages_and_work_run_also_when_asked_for_between_steps(void *
 	ioe_run(fx->e); /* nothing is left to happen */
 }
 
+static void machines_can_have_clocks_of_their_own(void **state)
+{
+	static struct sim_wait t;
+	struct sim_fixture fx;
+	struct sim_machine *other;
+	struct ioe *e;
+	uint64_t start_ns, world_ns;
+
+	(void)state;
+	sim_fixture_init_config(&fx, &(struct sim_config){.seed = 5, .own_clocks = true});
+	other = sim_machine_new(fx.w, "m2");
+	e = sim_process_new(other, "p2", NULL, NULL);
+	assert_true(ioe_now_ns(e) != ioe_now_ns(fx.e));
+	assert_true(ioe_wall_ns(e) != ioe_wall_ns(fx.e));
+	start_ns = ioe_now_ns(fx.e);
+	world_ns = sim_now_ns(fx.w);
+	t.is_done = false;
+	ioe_timer(fx.e, &t.req, start_ns + 10 * MS, sim_wait_done);
+	assert_int_equal(ioe_poll(fx.e, start_ns + 5 * MS), 0);
+	assert_int_equal(ioe_now_ns(fx.e), start_ns + 5 * MS);
+	sim_run_until(fx.w, &t.is_done);
+	assert_in_range(sim_now_ns(fx.w) - world_ns, 10 * MS, 11 * MS);
+	sim_fixture_power_loss(&fx);
+	sim_fixture_restart(&fx);
+	assert_true(ioe_now_ns(fx.e) - start_ns > 20 * MS);
+	sim_fixture_free(&fx);
+}
+
 /* ---- death ------------------------------------------------------------------------------------------------------------ */
 
 static bool other_ran;
@@ -441,6 +469,19 @@ static void a_kill_at_any_step_leaves_nothing_behind(void **state)
 	}
 }
 
+static void ending_the_world_touches_no_request(void **state)
+{
+	struct busy *b = mem_alloc_aligned(512, sizeof(*b));
+	struct sim_world *w = sim_world_new(&(struct sim_config){.seed = 9});
+
+	(void)state;
+	busy_start(b, sim_machine_new(w, "m"));
+	for (int i = 0; i < 100; i++)
+		assert_true(sim_step(w));
+	mem_free(b);
+	sim_world_free(w);
+}
+
 /* ---- speed ------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t ticks;
@@ -508,6 +549,8 @@ int main(void)
 	    T(power_can_be_lost_in_a_callback),
 	    T(an_orderly_exit_is_no_kill),
 	    cmocka_unit_test(a_kill_at_any_step_leaves_nothing_behind),
+	    cmocka_unit_test(machines_can_have_clocks_of_their_own),
+	    cmocka_unit_test(ending_the_world_touches_no_request),
 	    T(events_per_second),
 	};
 
