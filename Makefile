@@ -28,7 +28,7 @@ CORE      := src/wire src/ioe src/model src/base
 IOPATH    := io-path/volume io-path/node io-path/device
 METADATA  := metadata/api metadata/rpc metadata/jobs metadata/policy metadata/cluster metadata/san metadata/store
 TARGETS   := targets/nbd
-MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib
+MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib tests/lib/mock_volume tests/lib/nbd
 
 # what a program or the tests of a directory link, by name
 LINK_base     := src/base
@@ -38,7 +38,8 @@ LINK_wire     := $(CORE)
 LINK_device   := io-path/device $(CORE)
 LINK_node     := io-path/node io-path/device $(CORE)
 LINK_volume   := $(IOPATH) $(CORE)
-LINK_nbd      := targets/nbd $(IOPATH) $(CORE)
+LINK_nbd      := targets/nbd tests/lib/nbd tests/lib/mock_volume $(CORE)
+LINK_noded    := $(TARGETS) $(IOPATH) $(CORE)
 LINK_store    := metadata/store $(CORE)
 LINK_san      := metadata/san metadata/store $(CORE)
 LINK_jobs     := metadata/jobs metadata/san metadata/store $(CORE)
@@ -93,9 +94,12 @@ endef
 
 $(B)/bin/strata-metad: $(B)/metadata/main.o $(call libs,$(LINK_metadata))
 	$(call link)
-$(B)/bin/strata-noded: $(B)/io-path/main.o $(call libs,$(LINK_nbd))
+$(B)/bin/strata-noded: $(B)/io-path/main.o $(call libs,$(LINK_noded))
 	$(call link)
 $(B)/bin/strata: $(patsubst %.c,$(B)/%.o,$(wildcard tools/cli/*.c)) $(call libs,$(LINK_fsck))
+	$(call link)
+# the NBD target over memory, for foreign clients and benchmarks
+$(B)/tests/bench/nbd_ramdisk: $(B)/tests/bench/nbd_ramdisk.o $(call libs,$(LINK_nbd))
 	$(call link)
 # build/bin holds the plain build; sanitizer builds stay in build/<variant>/bin
 build/bin/%: build/plain/bin/%

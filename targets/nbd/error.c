@@ -16,13 +16,12 @@ enum nbd_errno nbd_error_of(int status, bool fast_zero)
 		return NBD_ENOMEM;
 	case EINVAL:
 	case ERANGE:
+	case EOVERFLOW: /* NBD_EOVERFLOW is for a READ with DF that is too long, which never reaches a volume */
 		return NBD_EINVAL;
 	case ENOSPC: /* a VM can pause on it: it must come through as what it is */
 	case EDQUOT:
 	case EFBIG:
 		return NBD_ENOSPC;
-	case EOVERFLOW:
-		return NBD_EOVERFLOW;
 	case EOPNOTSUPP:
 		return fast_zero ? NBD_ENOTSUP : NBD_EINVAL;
 	case ESHUTDOWN:
