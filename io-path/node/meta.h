@@ -88,7 +88,8 @@ struct meta_map {
 };
 
 /* Ensures that the chunks are mapped in the head layer, in one commit: returns an item for each, in the order asked. Idempotent. -ENOSPC: the
- * pool has no slot for at least one; nothing was allocated then. */
+ * pool has no slot for at least one; nothing was allocated then. A zero entry becomes an open one that is opaque (its holes are zeros), a
+ * lost one an open one that is full (its holes are damage). */
 struct meta_alloc {
 	struct meta_req req;
 	volume_id volume;
@@ -102,7 +103,9 @@ struct meta_alloc {
 };
 
 enum meta_change {
-	META_UNMAP, /* the chunk has no present block (or is reserved): unmapped, its slot freed in the background by the server */
+	/* The chunk has no present block (or is reserved): unmapped, its slot freed in the background by the server. An entry that hid ancestors
+	 * (full, opaque, zero) leaves a zero entry by itself. */
+	META_UNMAP,
 	META_UNMAP_ZERO, /* the same, leaving a zero entry because an ancestor has the chunk */
 	META_MARK_FULL,	 /* it has no holes any more */
 	META_SET_ZERO,	 /* the chunk has no slot in the head: a zero entry hides the ancestors */

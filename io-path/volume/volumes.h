@@ -41,6 +41,9 @@ struct volumes_config {
 	struct ioe *ioe;
 	struct chunk_store *store;
 	struct meta *meta; /* its on_volume is taken */
+	/* For people and the event log: `what` is a stable word (volume-gone, writes-lost, map-stale), `text` a sentence. May be NULL. */
+	void (*on_event)(void *arg, const char *volume, const char *what, const char *text);
+	void *event_arg;
 	struct volumes_limits limits;
 };
 

@@ -49,7 +49,7 @@ enum map_kind {
 };
 enum map_flags {
 	MAP_FULL = 1 << 0,     /* has no holes: no ancestor needs to be asked */
-	MAP_RESERVED = 1 << 1, /* run-ahead: allocated, not yet written by anybody */
+	MAP_RESERVED = 1 << 1, /* run-ahead: allocated; nothing acknowledged is in it */
 	MAP_OPAQUE = 1 << 2,   /* its holes are zeros: was a zero entry, no ancestor is asked */
 };
 

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* op_flush.c - what is volatile where, and making it stable.
+ *
+ * Each device counts the volume's acknowledgements that were not stable (acked); a device flush covers those counted when it was submitted
+ * (covering -> flushed). A FLUSH needs, on each device with acked > flushed, a device flush submitted after the FLUSH came. It waits with one
+ * piece per such device:
+ *
+ *   no flush under way                   -> start one
+ *   one under way that covers all acked  -> wait for it (`now`)
+ *   one under way that does not          -> wait for the one after it (`next`), which all who come until then share
+ *
+ * A device that lost power with unflushed writes answers -E_UNFLUSHED_LOST once. All who wait at that moment are told, and the loss counts as
+ * reported. After any other error nothing became stable: the next FLUSH asks again. */
+#include <inttypes.h>
+
+#include "io-path/volume/runtime.h"
+#include "src/base/mem.h"
+
+static void flush_piece(struct vol_piece *p, struct vol_device *d);
+static void device_flush(struct vol_device *d);
+static void device_flushed(struct chunk_req *cr);
+
+void flush_advance(struct volume_req *r)
+{
+	struct vol_op *op = op_of(r);
+	struct volume *v = op->h->v;
+
+	for (; op->next < v->devices_n && op->status == 0; op->next++) {
+		struct vol_device *d = v->device_list[op->next];
+		struct vol_piece *p;
+
+		if (d->acked == d->flushed)
+			continue;
+		p = piece_get(v, r);
+		if (!p)
+			return; /* op_advance comes again */
+		op->pending++;
+		flush_piece(p, d);
+	}
+	op_piece_done(r, 0);
+}
+
+static void flush_piece(struct vol_piece *p, struct vol_device *d)
+{
+	bool covered = d->flushing && d->covering == d->acked;
+
+	list_push(covered ? &d->now : &d->next, &p->wait.link);
+	if (!d->flushing)
+		device_flush(d);
+}
+
+static void device_flush(struct vol_device *d)
+{
+	struct volume *v = d->v;
+
+	d->flushing = true;
+	d->covering = d->acked;
+	list_splice(&d->now, &d->next);
+	d->flush = (struct chunk_req){.op = CHUNK_FLUSH,
+				      .dev = d->dev,
+				      .volume = v->id,
+				      .epoch = v->epoch,
+				      .done = device_flushed};
+	v->device_flushes_n++;
+	v->stats.device_flushes++;
+	chunk_store_submit(v->vs->store, &d->flush);
+}
+
+static void device_flushed(struct chunk_req *cr)
+{
+	struct vol_device *d = container_of(cr, struct vol_device, flush);
+	struct volume *v = d->v;
+	int status = cr->status;
+	struct list waited;
+	struct list *l;
+
+	d->flushing = false;
+	v->device_flushes_n--;
+	list_init(&waited);
+	list_splice(&waited, &d->now);
+	if (status == 0 || status == -E_UNFLUSHED_LOST)
+		d->flushed = d->covering;
+	if (status == -E_UNFLUSHED_LOST) {
+		list_splice(&waited, &d->next); /* it may have been theirs that was lost */
+		v->stats.unflushed_lost++;
+		volumes_event(v, "writes-lost",
+			      "device %u lost power with acknowledged writes that were not flushed",
+			      d->dev);
+	}
+	volume_gone_check(v, status);
+	if (!list_empty(&d->next))
+		device_flush(d);
+	while ((l = list_pop(&waited)))
+		piece_finish(piece_of_wait(list_entry(l, struct map_waiter, link)), status);
+	volume_drain_check(v);
+}
+
+/* ---- devices ---------------------------------------------------------------------------------------------------------- */
+
+struct vol_device *vol_device_get(struct volume *v, device_no dev)
+{
+	struct vol_device *d = v->hot_device;
+	struct hnode *n;
+
+	if (d && d->dev == dev)
+		return d;
+	n = htab_find(&v->devices, dev);
+	if (n)
+		return v->hot_device = container_of(n, struct vol_device, node);
+	if (v->devices_n == v->devices_room) {
+		uint32_t room = v->devices_room ? 2 * v->devices_room : 16;
+		struct vol_device **list = mem_realloc(v->device_list, room, sizeof(list[0]));
+
+		if (!list)
+			return NULL;
+		v->device_list = list;
+		v->devices_room = room;
+	}
+	d = mem_zalloc(sizeof(*d));
+	if (!d)
+		return NULL;
+	d->v = v;
+	d->dev = dev;
+	list_init(&d->now);
+	list_init(&d->next);
+	htab_add(&v->devices, &d->node, dev);
+	v->device_list[v->devices_n++] = d;
+	return v->hot_device = d;
+}
+
+/* Acknowledges auto's writes stable: it has no volatile cache, or is another node's, where every write is sent as stable. */
+bool vol_device_is_stable(const struct vol_device *d)
+{
+	struct chunk_store *s = d->v->vs->store;
+
+	return s->is_stable(s, d->dev) || !s->is_local(s, d->dev);
+}
+
+void vol_devices_free(struct volume *v)
+{
+	for (uint32_t i = 0; i < v->devices_n; i++)
+		mem_free(v->device_list[i]);
+	mem_free(v->device_list);
+}
