@@ -54,6 +54,8 @@ struct listener {
 
 struct peer_server {
 	struct peer_server_config cfg;
+	struct uuid cluster;
+	node_no node; /* 0: not known yet */
 	struct listener listeners[LISTENERS_MAX];
 	uint32_t listeners_n;
 	struct list links;
@@ -101,6 +103,12 @@ int peer_server_new(const struct peer_server_config *cfg, struct peer_server **r
 	list_init(&s->links);
 	*ret_s = s;
 	return 0;
+}
+
+void peer_server_identify(struct peer_server *s, const struct uuid *cluster, node_no node)
+{
+	s->cluster = *cluster;
+	s->node = node;
 }
 
 int peer_server_listen(struct peer_server *s, const char *addr, char errmsg[ERRMSG_LEN])
@@ -219,13 +227,13 @@ static int hello_send(struct peer_link *l, int status)
 	struct peer_server *s = l->server;
 	struct peer_server_device d;
 	struct chunk_msg_hello_reply h = {.status = to_le32((uint32_t)-status),
-					  .node = to_le32(s->cfg.node),
+					  .node = to_le32(s->node),
 					  .start = s->cfg.start};
 	struct frame f = {.type = CHUNK_MSG_HELLO, .flags = FRAME_F_REPLY, .id = l->hello_id};
 	struct link_copy *copy;
 	uint32_t n = 0;
 
-	while (!status && n < CHUNK_MSG_DEVICES_MAX && s->cfg.device(s->cfg.device_arg, n, &d))
+	while (!status && n < CHUNK_MSG_DEVICES_MAX && s->cfg.device(s->cfg.arg, n, &d))
 		n++;
 	h.devices_n = to_le32(n);
 	f.body_bytes = (uint32_t)(sizeof(h) + n * sizeof(struct chunk_msg_device));
@@ -233,7 +241,7 @@ static int hello_send(struct peer_link *l, int status)
 	if (!copy)
 		return -ENOMEM;
 	memcpy(copy->body, &h, sizeof(h));
-	for (uint32_t i = 0; i < n && s->cfg.device(s->cfg.device_arg, i, &d); i++) {
+	for (uint32_t i = 0; i < n && s->cfg.device(s->cfg.arg, i, &d); i++) {
 		struct chunk_msg_device w = {.uuid = d.uuid,
 					     .incarnation = to_le64(d.incarnation),
 					     .lsn = to_le64(d.lsn),
@@ -256,7 +264,9 @@ static int hello(struct peer_link *l, const struct frame *f, const void *body)
 	l->hello_id = f->id;
 	if (get_le32(h.version) != CHUNK_MSG_VERSION)
 		return hello_send(l, -E_VERSION);
-	if (!uuid_equal(&h.cluster, &l->server->cfg.cluster))
+	if (!l->server->node)
+		return hello_send(l, -EAGAIN);
+	if (!uuid_equal(&h.cluster, &l->server->cluster))
 		return hello_send(l, -EPERM);
 	if (!get_le32(h.node))
 		return -E_PROTOCOL;
@@ -411,6 +421,11 @@ static int link_data(struct conn *c)
 
 static void job_run(struct job *j)
 {
+	if (!j->of->server->cfg.ours(j->of->server->cfg.arg, j->req.dev)) {
+		j->req.status = -E_DEVICE_GONE;
+		job_reply(j);
+		return;
+	}
 	j->of->in_device++;
 	chunk_store_submit(j->of->server->cfg.local, &j->req);
 }

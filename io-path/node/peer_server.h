@@ -26,17 +26,19 @@ struct peer_server_device {
 
 struct peer_server_config {
 	struct ioe *ioe;
-	struct uuid cluster, start;
-	node_no node;
+	struct uuid start;	    /* of this process */
 	const struct auth_key *key; /* for TCP links; NULL: none are accepted over TCP */
-	/* Executes requests for local devices; one for a device that is not here ends with
-	 * -E_DEVICE_GONE. */
+	/* Executes requests; those for devices that are not ours are answered -E_DEVICE_GONE. */
 	struct chunk_store *local;
+	bool (*ours)(void *arg, device_no dev);
 	/* The nth device of this node; false past the last. */
 	bool (*device)(void *arg, uint32_t nth, struct peer_server_device *ret_device);
-	void *device_arg;
+	void *arg; /* of ours and device */
 };
 int peer_server_new(const struct peer_server_config *cfg, struct peer_server **ret_s);
+
+/* Who this node is. Peers that come before that is known are sent away and come again. */
+void peer_server_identify(struct peer_server *s, const struct uuid *cluster, node_no node);
 
 /* "unix:PATH" or "HOST:PORT"; may be called several times. */
 int peer_server_listen(struct peer_server *s, const char *addr, char errmsg[ERRMSG_LEN]);

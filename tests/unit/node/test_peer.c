@@ -121,15 +121,20 @@ static bool device_info_of(void *arg, uint32_t nth, struct peer_server_device *d
 	return nth == 0;
 }
 
+static bool is_ours(void *arg, device_no dev)
+{
+	(void)arg;
+	return dev == DEV;
+}
+
 static const struct uuid cluster = {{1, 2, 3}};
 
 static void server_start(struct fixture *f, struct uuid its_cluster)
 {
 	struct peer_server_config cfg = {.ioe = f->eb,
-					 .cluster = its_cluster,
 					 .start = ioe_uuid(f->eb),
-					 .node = SERVER_NODE,
 					 .local = &f->store,
+					 .ours = is_ours,
 					 .device = device_info_of};
 	struct auth_key key = {.bytes = "0123456789abcdef0123", .len = 20};
 	static struct auth_key kept;
@@ -138,6 +143,7 @@ static void server_start(struct fixture *f, struct uuid its_cluster)
 	kept = key;
 	cfg.key = &kept;
 	assert_int_equal(peer_server_new(&cfg, &f->server), 0);
+	peer_server_identify(f->server, &its_cluster, SERVER_NODE);
 	assert_int_equal(peer_server_listen(f->server, "10.0.0.2:7000", errmsg), 0);
 }
 
@@ -332,6 +338,14 @@ static void test_errors_travel(void **state)
 	struct fixture *f = setup(2, 0);
 
 	(void)state;
+	while (!client_submit(f, &f->reqs[0]))
+		;
+	drain(f);
+	f->reqs[0].req.dev = DEV + 1;
+	f->reqs[0].busy = true;
+	peers_submit(f->peers, SERVER_NODE, &f->reqs[0].req);
+	drain(f);
+	assert_int_equal(f->reqs[0].req.status, -E_DEVICE_GONE);
 	f->fail_next = -E_STALE_CGEN;
 	while (!client_submit(f, &f->reqs[0]))
 		;
