@@ -6,8 +6,8 @@
  * Machines have disks (files by path), shared memory (by path), and a boot id. Processes run on a machine.
  *
  *   process killed   its memory is gone: none of its callbacks ever run again. Disk requests the "kernel" holds land later, within
- *                    SIM_LATE_NS; each file's lock is held until the last of the file's requests has landed. Requests not yet pushed (the turn
- *                    had not ended, or more were asked for than the kernel takes) vanish. Connections are closed or reset. Shared memory
+ *                    SIM_LATE_NS; each file's lock is held until the last of the file's requests has landed. Requests not yet pushed (the
+ *                    turn had not ended, or more were asked for than the kernel takes) vanish. Connections are closed or reset. Shared memory
  *                    stays. Files stay as they are.
  *   power lost       kills every process of the machine; each write not covered by a completed fsync is kept, dropped, or torn at 512
  *                    bytes (each sector old or new), independently; a punch likewise (kept or dropped). Requests still in flight count as not

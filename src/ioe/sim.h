@@ -4,10 +4,12 @@
  *   sim_event.c   the queue of events and the trace
  *   sim.c         world, machines, processes; turns; kill and power loss
  *   sim_io.c      requests of a process: disk, timer, work; cancel
- *   sim_fs.c      a machine's names: files, locks, shared memory
+ *   sim_fs.c      a machine's names: files, locks
+ *   sim_shm.c     shared memory
  *   sim_image.c   the contents of a file
  *   sim_net.c     connections: streams of bytes, cuts, resets
- *   sim_sock.c    socket requests: listen, accept, connect, receive, send
+ *   sim_sock.c    socket requests: listen, accept, receive, send
+ *   sim_dial.c    connect
  *
  * Who lives how long: the world owns machines, and processes until it is freed itself (a dead one is a small shell, so that using it is
  * noticed). A name holds its inode; so does an open file description, which lives as long as the handle of the process or a request
@@ -214,6 +216,9 @@ void sim_fs_close_all(struct sim_proc *p); /* the handles and mappings of a proc
 void sim_fs_power_loss(struct sim_machine *m);
 void sim_fs_free(struct sim_machine *m);
 
+void sim_shm_put(struct sim_shm *shm);
+void sim_shm_close_all(struct sim_proc *p);
+
 int sim_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f,
 		  char *errmsg);
 void sim_file_close(struct ioe *e, struct ioe_file *f);
@@ -326,10 +331,18 @@ void sim_sock_push(struct sim_proc *p, struct ioe_req *r);
 void sim_socks_close(struct sim_proc *p); /* orderly */
 void sim_socks_reset(struct sim_proc *p); /* the process was killed */
 void sim_socks_free(struct sim_proc *p);  /* the memory of either */
-void sim_connect(struct ioe *e, struct ioe_req *r, const char *addr);
-void sim_connect_cancel(struct sim_proc *p, struct ioe_req *r);
+/* The end of a connection becomes a socket of its process; NULL: no memory. */
+struct sim_sock *sim_sock_attach(struct sim_proc *p, struct sim_conn *c, int side,
+				 const char *peer);
 int sim_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
 void sim_sock_shutdown(struct ioe *e, struct ioe_sock *s);
 void sim_sock_close(struct ioe *e, struct ioe_sock *s);
+
+/* ---- sim_dial.c: connecting ---- */
+void sim_connect(struct ioe *e, struct ioe_req *r, const char *addr);
+void sim_connect_push(struct sim_proc *p, struct ioe_req *r);
+void sim_connect_cancel(struct sim_proc *p, struct ioe_req *r);
+void sim_dials_free(struct sim_proc *p);
+struct sim_addr *sim_addr_find(struct sim_world *w, const char *text); /* or NULL */
 
 #endif

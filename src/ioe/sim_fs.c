@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sim_fs.c - a machine's names: files, block devices, directories, shared memory; open files and their locks.
+/* sim_fs.c - a machine's names: files, block devices, directories; open files and their locks.
  *
  * Every call here takes no virtual time and its effect on names, sizes and space is durable when it returns. A path is a name and
  * nothing more: no directory need exist, and a directory is a name that renames what begins with it. */
@@ -63,21 +63,13 @@ static void inode_put(struct sim_inode *ino)
 	sim_free(ino);
 }
 
-static void shm_put(struct sim_shm *shm)
-{
-	if (--shm->refs > 0)
-		return;
-	sim_free(shm->base);
-	sim_free(shm);
-}
-
 void sim_name_free(struct sim_name *n)
 {
 	list_del(&n->link);
 	if (n->ino)
 		inode_put(n->ino);
 	if (n->shm)
-		shm_put(n->shm);
+		sim_shm_put(n->shm);
 	if (n->listener)
 		n->listener->name = NULL;
 	sim_free(n->path);
@@ -400,90 +392,13 @@ int sim_file_store(struct ioe *e, const char *path, const void *data, size_t len
 	return 0;
 }
 
-/* ---- shared memory ---------------------------------------------------------------------------------------------------- */
-
-struct map {
-	struct list link; /* in sim_proc.maps */
-	struct sim_shm *shm;
-};
-
-static int map_new(struct sim_proc *p, struct sim_shm *shm, struct ioe_shm *ret_shm)
-{
-	struct map *map = mem_alloc(sizeof(*map));
-
-	if (!map)
-		return -ENOMEM;
-	map->shm = shm;
-	shm->refs++;
-	list_init(&map->link);
-	list_push(&p->maps, &map->link);
-	*ret_shm = (struct ioe_shm){.base = shm->base, .len_bytes = shm->len_bytes};
-	return 0;
-}
-
-static void map_free(struct map *map)
-{
-	list_del(&map->link);
-	shm_put(map->shm);
-	mem_free(map);
-}
-
-int sim_shm_create(struct ioe *e, const char *path, size_t len_bytes, struct ioe_shm *ret_shm)
-{
-	struct sim_proc *p = sim_proc_of(e);
-	struct sim_shm *shm;
-	int r;
-
-	if (p->is_dead)
-		return -EIO;
-	if (sim_name_find(p->m, path))
-		return -EEXIST;
-	shm = sim_zalloc(sizeof(*shm));
-	shm->base = sim_zalloc_pages(len_bytes);
-	shm->len_bytes = len_bytes;
-	shm->refs = 1;
-	r = map_new(p, shm, ret_shm);
-	if (r)
-		shm_put(shm);
-	else
-		sim_name_new(p->m, path, SIM_SHM)->shm = shm;
-	return r;
-}
-
-int sim_shm_open(struct ioe *e, const char *path, struct ioe_shm *ret_shm)
-{
-	struct sim_proc *p = sim_proc_of(e);
-	struct sim_name *n = sim_name_find(p->m, path);
-
-	if (p->is_dead)
-		return -EIO;
-	if (!n)
-		return -ENOENT;
-	return n->kind == SIM_SHM ? map_new(p, n->shm, ret_shm) : -EINVAL;
-}
-
-void sim_shm_close(struct ioe *e, struct ioe_shm *shm)
-{
-	list_for_each (l, &sim_proc_of(e)->maps) {
-		struct map *map = list_entry(l, struct map, link);
-
-		if (map->shm->base == shm->base) {
-			map_free(map);
-			shm->base = NULL;
-			return;
-		}
-	}
-	check_unreachable("closing shared memory that is not open");
-}
-
 /* ---- ends ------------------------------------------------------------------------------------------------------------- */
 
 void sim_fs_close_all(struct sim_proc *p)
 {
 	while (!list_empty(&p->files))
 		file_free(list_first(&p->files, struct sim_file, link));
-	while (!list_empty(&p->maps))
-		map_free(list_first(&p->maps, struct map, link));
+	sim_shm_close_all(p);
 }
 
 void sim_fs_power_loss(struct sim_machine *m)
