@@ -24,6 +24,7 @@ struct dial {
 
 static void dial_call(struct sim_world *w, struct sim_event *ev);
 static void dial_answer(struct sim_world *w, struct sim_event *ev);
+
 struct sim_addr *sim_addr_find(struct sim_world *w, const char *text)
 {
 	list_for_each (l, &w->addrs) {
