@@ -182,6 +182,11 @@ void peers_submit(struct peers *all, node_no node, struct chunk_req *r)
 	peer_tick(p);
 }
 
+bool peers_knows(struct peers *all, node_no node)
+{
+	return peer_find(all, node) != NULL;
+}
+
 bool peers_is_stable(struct peers *all, node_no node, device_no dev)
 {
 	struct peer *p = peer_find(all, node);

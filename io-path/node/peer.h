@@ -33,6 +33,8 @@ int peers_new(const struct peers_config *cfg, struct peers **ret_p);
 /* Tells or corrects where a node is. Addresses as ioe_connect takes them, tried in turn. 0 or -ENOMEM, -EINVAL. */
 int peers_set(struct peers *p, node_no node, const char *const *addrs, int addrs_n);
 
+bool peers_knows(struct peers *p, node_no node); /* peers_set() was told of it */
+
 /* To a device of `node`, which peers_set() was told of. */
 void peers_submit(struct peers *p, node_no node, struct chunk_req *r);
 
