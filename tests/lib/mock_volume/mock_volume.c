@@ -407,7 +407,7 @@ static void clear(struct mock_volume *v, uint64_t off, uint64_t len, enum mock_s
 	set_states(v, first, end - first, state);
 }
 
-static void status_fill(const struct mock_volume *v, struct volume_req *r)
+static void status_fill(const struct mock_volume *v, struct volume_req *r, bool sloppy)
 {
 	static const uint32_t flags[] = {[MOCK_HOLE] = VOLUME_EXTENT_HOLE | VOLUME_EXTENT_ZERO,
 					 [MOCK_ZERO] = VOLUME_EXTENT_ZERO,
@@ -422,8 +422,12 @@ static void status_fill(const struct mock_volume *v, struct volume_req *r)
 		if (r->extents_n == r->extents_max ||
 		    (r->extents_n == 1 && r->flags & VOLUME_F_ONE_EXTENT))
 			break;
-		while (at < end && v->states[at / BLOCK_BYTES] == state)
-			at = MIN(round_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
+		while (at < end && v->states[at / BLOCK_BYTES] == state) {
+			at = round_down(at, BLOCK_BYTES) + BLOCK_BYTES;
+			if (sloppy)
+				break;
+			at = MIN(at, end);
+		}
 		r->extents[r->extents_n++] = (struct volume_extent){at - start, flags[state]};
 	}
 }
@@ -460,7 +464,7 @@ static int execute(struct volume_handle *h, struct volume_req *r)
 	case VOLUME_FLUSH:
 		break;
 	case VOLUME_STATUS:
-		status_fill(v, r);
+		status_fill(v, r, rules->sloppy_extents);
 		break;
 	}
 	return 0;

@@ -37,6 +37,7 @@ struct mock_rules {
 	bool hold;			     /* a request waits for mock_release() */
 	bool check; /* costs time: scribbles around partial blocks, watches payloads */
 	bool no_fast_zero;
+	bool sloppy_extents; /* of single blocks, and one past the end */
 	int (*fault)(void *arg,
 		     const struct volume_req *r); /* < 0: the request fails so, without effect */
 	void *fault_arg;
