@@ -113,6 +113,10 @@ $(B)/$(basename $(1)): $(B)/$(basename $(1)).o $(call libs,tests/lib $(LINK_$(no
 endef
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t))))
 
+# micro benchmarks: make build/plain/tests/bench/ioe_bench
+$(B)/tests/bench/ioe_%: $(B)/tests/bench/ioe_%.o $(call libs,$(LINK_ioe))
+	$(call link)
+
 -include $(shell find build -name '*.d' 2>/dev/null)
 
 # ---- what people run -------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@
 #include "src/base/mem.h"
 #include "src/ioe/host.h"
 
+/* turns that have work do not ask epoll for more of it, so many times in a row */
+enum { BLIND_TURNS_MAX = 8 };
 enum { DISK_WORKERS = 16, SUBMIT_BATCH = 64, EVENTS_MAX = 128 };
 /* what an epoll event is about, when it is not a socket */
 enum { TAG_WAKE = 1, TAG_DISK = 2, TAG_SIGNAL = 3, TAG_LAST = TAG_SIGNAL };
@@ -24,6 +26,7 @@ struct aio {
 	struct host host;
 	int epoll_fd, disk_fd; /* disk_fd: eventfd that counts completions of libaio */
 	bool signal_watched;
+	uint32_t blind_turns; /* without a look at epoll */
 	struct workers *disk_workers;
 	io_context_t ctx;    /* 0: the kernel has no aio for us */
 	struct iocb *iocbs;  /* cfg.depth of them */
@@ -154,6 +157,16 @@ static int aio_poll(struct ioe *e, uint64_t deadline_ns)
 	return n;
 }
 
+static bool look_is_due(struct aio *a)
+{
+	if (!list_empty(&a->host.ioe.ready) && a->blind_turns < BLIND_TURNS_MAX) {
+		a->blind_turns++;
+		return false;
+	}
+	a->blind_turns = 0;
+	return true;
+}
+
 static void wait_for_events(struct aio *a, uint64_t wait_ns)
 {
 	struct epoll_event events[EVENTS_MAX];
@@ -179,7 +192,7 @@ static void wait_for_events(struct aio *a, uint64_t wait_ns)
 	if (n == 0 && wait_ns > 0 && host_sleep_begin(h)) {
 		n = epoll_sleep(a, events, wait_ns);
 		host_sleep_end(h);
-	} else if (n == 0) {
+	} else if (n == 0 && look_is_due(a)) {
 		n = epoll_sleep(a, events, 0);
 	}
 	for (int i = 0; i < n; i++)

@@ -30,6 +30,10 @@ struct host {
 	struct list sync, disk; /* file requests */
 	struct list dirs;	/* directions of sockets to try */
 
+	/* uring: receives are never tried, nor several sends at once: one system call takes them all, with the wait for the rest */
+	bool leaves_bytes_to_kernel;
+	bool several_sends; /* in this sock_dirs_run() */
+
 	/* The engine's part in sockets; sock_opened may be NULL. Signals: it calls host_signal_read() when signal_fd (if >= 0) is readable. */
 	void (*arm)(struct host *h,
 		    struct sock_dir *d); /* d is blocked: put it back on `dirs` when that is over */

@@ -4,10 +4,10 @@
  * A socket has two directions, each with its queue of requests; the head is the one being served. A direction is
  *
  *   idle       no request
- *   to try     on host.dirs: the next sock_dirs_run() makes the system calls, which never block
+ *   to try     on host.dirs: the next sock_dirs_run() makes the system calls, which never block, or leaves it to the engine at once
  *   blocked    the kernel has nothing (or no room). The engine was told by host.arm() and puts the direction back on host.dirs when
  *              that changes. Until then nothing is tried.
- *   armed      uring only, a form of blocked: the kernel holds the head request itself and will complete it
+ *   armed      uring only: the kernel itself holds the first `armed_n` requests, and their buffers
  *
  * A receive that got less than it asked for leaves the direction blocked: the socket is known to be empty, so the call that would only
  * say EAGAIN is spared. */
@@ -31,7 +31,9 @@ struct sock_dir {
 	struct sock *sock;
 	struct list queue;
 	struct list link; /* on host.dirs */
-	bool blocked, armed;
+	bool blocked;
+	bool cancelled; /* of those in the kernel some are to end when it gives them back */
+	uint32_t armed_n;
 };
 
 struct sock {
@@ -52,8 +54,9 @@ struct sock {
 enum { SOCK_PRIV_IOV = 1 };
 enum sock_stage {
 	SOCK_QUEUED,
-	SOCK_CANCELLED
-}; /* cancelled: it ends when the kernel gives it back */
+	SOCK_CANCELLED, /* it ends when the kernel gives it back */
+};
+enum { SOCK_GATHER_MAX = 128 }; /* iovecs of one send */
 
 static inline struct sock *sock_of(struct ioe_sock *s)
 {
@@ -74,6 +77,13 @@ static inline struct ioe_req *sock_dir_head(struct sock_dir *d)
 
 /* ---- sock_io.c: requests ---- */
 void sock_submit(struct host *h, struct ioe_req *r);
+/* What the head of a send queue and those behind it still have to send, as one message: the number of iovecs. */
+size_t sock_send_gather(struct sock_dir *d, struct iovec iov[SOCK_GATHER_MAX], size_t *ret_bytes,
+			uint32_t *ret_requests);
+/* So many of those bytes went out: completes the requests they cover. */
+void sock_sent(struct host *h, struct sock_dir *d, size_t bytes);
+/* Ends what was cancelled while the kernel had it: the number of requests. */
+int sock_cancelled_end(struct host *h, struct sock_dir *d);
 /* Puts a direction that has requests on the list to try; `blocked` as it is. */
 void sock_dir_wake(struct host *h, struct sock_dir *d);
 void sock_dirs_run(struct host *h);

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sock_io.c - serving the requests of sockets by system calls that do not block.
+/* sock_io.c - serving the requests of sockets.
  *
- * Sends that are queued when the direction is tried leave in one call: a turn's replies cost one system call per connection. */
+ * Sends that are queued when the direction is tried leave as one message: a turn's replies cost one system call per connection, or
+ * one entry in the ring. */
 #include <string.h>
 
 #include "src/base/math.h"
 #include "src/ioe/host.h"
 
-/* A direction sends at most this much before others get their turn. */
-enum { SEND_TURN_BYTES = 1 << 20, SEND_IOV_MAX = 128 };
+enum { SEND_BYTES_MAX = 1 << 20 }; /* of one message: others want their turn */
 /* what a try returns besides 0 and -errno, which end the head of the queue */
 enum { TRY_BLOCKED = 1, TRY_LATER = 2 };
 
+static bool has_several_sends(const struct list *dirs);
 static int dir_run(struct host *h, struct sock_dir *d);
-static int head_try(struct sock_dir *d);
+static int head_try(struct host *h, struct sock_dir *d);
 static int recv_try(struct sock *s, struct ioe_req *r);
 static int send_run(struct host *h, struct sock_dir *d);
-static size_t send_gather(struct sock_dir *d, struct iovec *iov, size_t *ret_bytes);
-static void send_account(struct host *h, struct sock_dir *d, size_t sent);
 
 void sock_submit(struct host *h, struct ioe_req *r)
 {
@@ -31,7 +30,7 @@ void sock_submit(struct host *h, struct ioe_req *r)
 
 void sock_dir_wake(struct host *h, struct sock_dir *d)
 {
-	if (!d->armed && !list_empty(&d->queue) && list_empty(&d->link))
+	if (!d->armed_n && !list_empty(&d->queue) && list_empty(&d->link))
 		list_push(&h->dirs, &d->link);
 }
 
@@ -45,21 +44,48 @@ void sock_head_done(struct host *h, struct sock_dir *d, int status)
 	engine_complete(&h->ioe, r, status);
 }
 
-bool sock_cancel(struct host *h, struct ioe_req *r)
+static void end_cancelled(struct host *h, struct ioe_req *r)
 {
-	struct sock_dir *d = sock_dir_of(r);
-
-	if (d->armed && r == sock_dir_head(d)) {
-		r->stage = SOCK_CANCELLED;
-		return false;
-	}
 	list_del(&r->link);
-	if (list_empty(&d->queue))
-		list_del(&d->link);
 	if (r->op == IOE_CONNECT)
 		sock_connect_end(r, -ECANCELED);
 	engine_complete(&h->ioe, r, -ECANCELED);
+}
+
+bool sock_cancel(struct host *h, struct ioe_req *r)
+{
+	struct sock_dir *d = sock_dir_of(r);
+	uint32_t n = 0;
+
+	list_for_each (l, &d->queue) {
+		if (n++ == d->armed_n)
+			break;
+		if (l == &r->link) {
+			r->stage = SOCK_CANCELLED;
+			d->cancelled = true;
+			return false;
+		}
+	}
+	end_cancelled(h, r);
 	return true;
+}
+
+int sock_cancelled_end(struct host *h, struct sock_dir *d)
+{
+	int n = 0;
+
+	if (!d->cancelled)
+		return 0;
+	d->cancelled = false;
+	list_for_each_safe (l, next, &d->queue) {
+		struct ioe_req *r = list_entry(l, struct ioe_req, link);
+
+		if (r->stage == SOCK_CANCELLED) {
+			end_cancelled(h, r);
+			n++;
+		}
+	}
+	return n;
 }
 
 void sock_dirs_run(struct host *h)
@@ -68,6 +94,7 @@ void sock_dirs_run(struct host *h)
 	struct list *l;
 
 	list_splice(&now, &h->dirs);
+	h->several_sends = h->leaves_bytes_to_kernel && has_several_sends(&now);
 	while ((l = list_pop(&now))) {
 		struct sock_dir *d = list_entry(l, struct sock_dir, link);
 
@@ -82,16 +109,30 @@ void sock_dirs_run(struct host *h)
 	}
 }
 
+static bool has_several_sends(const struct list *dirs)
+{
+	int n = 0;
+
+	list_for_each (l, dirs) {
+		struct sock_dir *d = list_entry(l, struct sock_dir, link);
+
+		if (d == &d->sock->out && ++n > 1)
+			return true;
+	}
+	return false;
+}
+
 /* 0 when nothing is left to do */
 static int dir_run(struct host *h, struct sock_dir *d)
 {
 	while (!list_empty(&d->queue)) {
 		enum ioe_op op = sock_dir_head(d)->op;
-		int got = op == IOE_SEND ? send_run(h, d) : head_try(d);
+		int got;
 
-		if (got == TRY_BLOCKED && sock_dir_head(d)->stage == SOCK_CANCELLED)
-			got = -ECANCELED;
-		if (got > 0 || (got == 0 && op == IOE_SEND))
+		if (op == IOE_SEND)
+			return send_run(h, d);
+		got = head_try(h, d);
+		if (got > 0)
 			return got;
 		sock_head_done(h, d, got);
 		if (op == IOE_CONNECT)
@@ -100,7 +141,7 @@ static int dir_run(struct host *h, struct sock_dir *d)
 	return 0;
 }
 
-static int head_try(struct sock_dir *d)
+static int head_try(struct host *h, struct sock_dir *d)
 {
 	struct ioe_req *r = sock_dir_head(d);
 	struct sock *s = d->sock;
@@ -112,7 +153,7 @@ static int head_try(struct sock_dir *d)
 		return TRY_BLOCKED;
 	switch (r->op) {
 	case IOE_RECV:
-		got = recv_try(s, r);
+		got = h->leaves_bytes_to_kernel ? TRY_BLOCKED : recv_try(s, r);
 		break;
 	case IOE_ACCEPT:
 		got = sock_accept_try(s, r);
@@ -161,27 +202,31 @@ void sock_received(struct sock *s, struct ioe_req *r, size_t bytes)
 
 static int send_run(struct host *h, struct sock_dir *d)
 {
-	struct iovec iov[SEND_IOV_MAX];
-	size_t budget = SEND_TURN_BYTES;
+	struct iovec iov[SOCK_GATHER_MAX];
+	size_t budget = SEND_BYTES_MAX;
 
 	while (!list_empty(&d->queue)) {
 		struct msghdr m = {.msg_iov = iov};
+		uint32_t requests;
 		size_t bytes;
-		ssize_t n = 0;
+		ssize_t n;
 
 		if (d->sock->shut) {
 			sock_head_done(h, d, -EPIPE);
 			continue;
 		}
-		if (d->blocked)
+		if (d->blocked || h->several_sends)
 			return TRY_BLOCKED;
 		if (budget == 0)
 			return TRY_LATER;
-		m.msg_iovlen = send_gather(d, iov, &bytes);
-		if (bytes > 0)
-			n = sendmsg(d->sock->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		m.msg_iovlen = sock_send_gather(d, iov, &bytes, &requests);
+		if (m.msg_iovlen == 1)
+			n = send(d->sock->fd, iov[0].iov_base, iov[0].iov_len,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			n = bytes > 0 ? sendmsg(d->sock->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 		if (n >= 0) {
-			send_account(h, d, (size_t)n);
+			sock_sent(h, d, (size_t)n);
 			d->blocked = (size_t)n < bytes;
 			budget -= MIN(budget, (size_t)n);
 		} else if (errno == EAGAIN) {
@@ -193,37 +238,42 @@ static int send_run(struct host *h, struct sock_dir *d)
 	return 0;
 }
 
-/* What the queued requests still have to send, as one message. */
-static size_t send_gather(struct sock_dir *d, struct iovec *iov, size_t *ret_bytes)
+size_t sock_send_gather(struct sock_dir *d, struct iovec iov[SOCK_GATHER_MAX], size_t *ret_bytes,
+			uint32_t *ret_requests)
 {
-	size_t n = 0;
+	size_t n = 0, bytes = 0;
+	uint32_t requests = 0;
 
-	*ret_bytes = 0;
 	list_for_each (l, &d->queue) {
 		struct ioe_req *r = list_entry(l, struct ioe_req, link);
+		uint64_t i = r->priv[SOCK_PRIV_IOV];
 
-		for (int i = (int)r->priv[SOCK_PRIV_IOV]; i < r->iov_n; i++) {
-			if (n == SEND_IOV_MAX)
-				return n;
-			iov[n++] = r->iov[i];
-			*ret_bytes += r->iov[i].iov_len;
+		if (n == SOCK_GATHER_MAX || bytes == SEND_BYTES_MAX)
+			break;
+		requests++;
+		for (; i < (uint64_t)r->iov_n && n < SOCK_GATHER_MAX && bytes < SEND_BYTES_MAX;
+		     i++) {
+			iov[n] = r->iov[i];
+			iov[n].iov_len = MIN(iov[n].iov_len, SEND_BYTES_MAX - bytes);
+			bytes += iov[n++].iov_len;
 		}
 	}
+	*ret_bytes = bytes;
+	*ret_requests = requests;
 	return n;
 }
 
-/* Completes the requests that the `sent` bytes cover, and notes how far the next one got. */
-static void send_account(struct host *h, struct sock_dir *d, size_t sent)
+void sock_sent(struct host *h, struct sock_dir *d, size_t bytes)
 {
 	while (!list_empty(&d->queue)) {
 		struct ioe_req *r = sock_dir_head(d);
 		uint64_t *i = &r->priv[SOCK_PRIV_IOV];
 
-		for (; *i < (uint64_t)r->iov_n && r->iov[*i].iov_len <= sent; ++*i)
-			sent -= r->iov[*i].iov_len;
+		for (; *i < (uint64_t)r->iov_n && r->iov[*i].iov_len <= bytes; ++*i)
+			bytes -= r->iov[*i].iov_len;
 		if (*i < (uint64_t)r->iov_n) {
-			r->iov[*i].iov_base = (char *)r->iov[*i].iov_base + sent;
-			r->iov[*i].iov_len -= sent;
+			r->iov[*i].iov_base = (char *)r->iov[*i].iov_base + bytes;
+			r->iov[*i].iov_len -= bytes;
 			return;
 		}
 		sock_head_done(h, d, 0);

@@ -5,14 +5,16 @@
  * that has something to do anyway and nothing to submit makes none, because the kernel says in the shared ring when it has
  * completions to hand out (IORING_SETUP_TASKRUN_FLAG).
  *
- * What goes through the ring, with the request as user data:
+ * What goes through the ring:
  *   files       READ WRITE FSYNC FALLOCATE, at most cfg.depth in the kernel; the rest waits on host.disk
- *   receives    RECV, once a plain recv() is known to find nothing: the data arrives in the same call that waited for it
- *   the others  POLL_ADD after a send, accept or connect that would block; then the call is made again
+ *   receives    RECV: the data arrives in the call that waited for it
+ *   sends       SEND, when several sockets have something to send; a single one is cheaper by a plain call, because the completion of an
+ *               SQE would end the wait that the turn is about to begin
+ *   the others  POLL_ADD after an accept or connect that would block; then the call is made again
  * and a READ of the eventfd behind ioe_post(), and a POLL_ADD of the signalfd.
  *
- * A request that the kernel holds ends with its CQE and not before, so closing a file or socket with nothing in flight leaves nothing
- * in the ring. A cancel is an SQE behind the one it means and in front of any later use of the same request struct. */
+ * What the kernel holds ends with its CQE and not before, so closing a file or socket with nothing in flight leaves nothing in the
+ * ring. A cancel is an SQE behind the one it means and in front of any later one of the same request or socket. */
 #include <linux/falloc.h>
 #include <liburing.h>
 #include <poll.h>
@@ -24,9 +26,9 @@
 #include "src/base/mem.h"
 #include "src/ioe/host.h"
 
-enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096 };
-/* user data that is no request */
-enum { TAG_IGNORE = 0, TAG_WAKE = 1, TAG_SIGNAL = 2, TAG_LAST = TAG_SIGNAL };
+enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096, SQ_IOVS = 16 * SOCK_GATHER_MAX };
+/* User data is a file request, or a direction of a socket with TAG_DIR added, or one of these. */
+enum { TAG_IGNORE = 0, TAG_WAKE = 2, TAG_SIGNAL = 4, TAG_LAST = TAG_SIGNAL, TAG_DIR = 1 };
 
 struct uring {
 	struct host host;
@@ -35,6 +37,10 @@ struct uring {
 	bool wake_armed, signal_armed; /* the ring watches wake_fd, signal_fd */
 	uint32_t in_kernel;	       /* file requests */
 	uint64_t wake_count;
+	/* Messages of sends that wait in the ring for the next submit; the kernel copies them then. */
+	struct msghdr msgs[SQ_ENTRIES];
+	struct iovec iovs[SQ_IOVS];
+	uint32_t msgs_n, iovs_n;
 };
 
 static const struct ioe_ops uring_ops;
@@ -46,8 +52,9 @@ static void wait_for_cqes(struct uring *u, uint64_t wait_ns);
 static bool spin(struct uring *u, uint64_t wait_ns);
 static void reap(struct uring *u);
 static void disk_cqe(struct uring *u, struct ioe_req *r, int res);
-static void sock_cqe(struct uring *u, struct ioe_req *r, int res);
+static void sock_cqe(struct uring *u, struct sock_dir *d, int res);
 static void uring_arm(struct host *h, struct sock_dir *d);
+static struct io_uring_sqe *send_sqe(struct uring *u, struct sock_dir *d);
 static void wake_arm(struct uring *u);
 static void signal_arm(struct uring *u);
 
@@ -69,6 +76,7 @@ int uring_new(const struct ioe_config *cfg, struct ioe **ret_e)
 	if (r)
 		goto err_free;
 	u->host.arm = uring_arm;
+	u->host.leaves_bytes_to_kernel = true;
 	r = ring_open(&u->ring);
 	if (r)
 		goto err_host;
@@ -150,21 +158,21 @@ static void enter_result(int r)
 	check(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ETIME || r == -ENOMEM);
 }
 
-/* The caller fills it in and names its owner last, by sqe_owner(). */
+/* In the middle of a push, when the ring is full. */
+static void submit_now(struct uring *u)
+{
+	enter_result(io_uring_submit_and_get_events(&u->ring));
+	reap(u);
+}
+
+/* The caller fills it in and sets the user data last. */
 static struct io_uring_sqe *sqe_get(struct uring *u)
 {
 	struct io_uring_sqe *sqe;
 
-	while (!(sqe = io_uring_get_sqe(&u->ring))) {
-		enter_result(io_uring_submit_and_get_events(&u->ring));
-		reap(u);
-	}
+	while (!(sqe = io_uring_get_sqe(&u->ring)))
+		submit_now(u);
 	return sqe;
-}
-
-static void sqe_owner(struct io_uring_sqe *sqe, const struct ioe_req *r)
-{
-	io_uring_sqe_set_data64(sqe, (uintptr_t)r);
 }
 
 static void reap(struct uring *u)
@@ -178,13 +186,10 @@ static void reap(struct uring *u)
 		int res = cqe->res;
 
 		n++;
-		if (data > TAG_LAST) {
-			struct ioe_req *r = (struct ioe_req *)(uintptr_t)data;
-
-			if (r->op >= IOE_READ && r->op <= IOE_PUNCH)
-				disk_cqe(u, r, res);
-			else
-				sock_cqe(u, r, res);
+		if (data & TAG_DIR) {
+			sock_cqe(u, (struct sock_dir *)(uintptr_t)(data - TAG_DIR), res);
+		} else if (data > TAG_LAST) {
+			disk_cqe(u, (struct ioe_req *)(uintptr_t)data, res);
 		} else if (data == TAG_WAKE) {
 			u->wake_armed = false;
 		} else if (data == TAG_SIGNAL) {
@@ -291,7 +296,7 @@ static void disk_push(struct uring *u)
 		default:
 			check_unreachable("not a file request");
 		}
-		sqe_owner(sqe, r);
+		io_uring_sqe_set_data64(sqe, (uintptr_t)r);
 		r->stage = FILE_IN_KERNEL;
 		u->in_kernel++;
 	}
@@ -320,56 +325,92 @@ static void disk_cqe(struct uring *u, struct ioe_req *r, int res)
 
 /* ---- sockets ---------------------------------------------------------------------------------------------------------- */
 
+static uint64_t dir_tag(struct sock_dir *d)
+{
+	return (uintptr_t)d + TAG_DIR;
+}
+
 static void uring_arm(struct host *h, struct sock_dir *d)
 {
 	struct uring *u = container_of(h, struct uring, host);
-	struct io_uring_sqe *sqe = sqe_get(u);
 	struct ioe_req *r = sock_dir_head(d);
 	struct sock *s = d->sock;
+	struct io_uring_sqe *sqe;
 
-	if (r->op == IOE_RECV && r->iov_n == 1) {
+	d->armed_n = 1;
+	if (r->op == IOE_SEND) {
+		sqe = send_sqe(u, d);
+	} else if (r->op == IOE_RECV && r->iov_n == 1) {
+		sqe = sqe_get(u);
 		io_uring_prep_recv(sqe, s->fd, r->iov[0].iov_base, r->iov[0].iov_len, 0);
 	} else if (r->op == IOE_RECV) {
+		sqe = sqe_get(u);
 		s->msg = (struct msghdr){.msg_iov = r->iov, .msg_iovlen = (size_t)r->iov_n};
 		io_uring_prep_recvmsg(sqe, s->fd, &s->msg, 0);
 	} else {
+		sqe = sqe_get(u);
 		io_uring_prep_poll_add(sqe, s->fd, r->op == IOE_ACCEPT ? POLLIN : POLLOUT);
 	}
-	sqe_owner(sqe, r);
-	d->armed = true;
+	io_uring_sqe_set_data64(sqe, dir_tag(d));
 }
 
-/* A receive has its result; for the others, and for what was interrupted, the call is made (again) in host_turn_end(). */
-static void sock_cqe(struct uring *u, struct ioe_req *r, int res)
+/* All that is queued, as one message. MSG_WAITALL: the kernel goes on by itself when the socket was full. */
+static struct io_uring_sqe *send_sqe(struct uring *u, struct sock_dir *d)
 {
-	struct sock_dir *d = sock_dir_of(r);
-	bool is_recv = r->op == IOE_RECV;
+	const int flags = MSG_NOSIGNAL | MSG_WAITALL;
+	struct io_uring_sqe *sqe;
+	struct msghdr *m;
+	struct iovec *iov;
+	size_t bytes;
 
-	check(d->armed && r == sock_dir_head(d));
-	d->armed = false;
+	while (io_uring_sq_ready(&u->ring) > 0 &&
+	       (u->msgs_n == SQ_ENTRIES || u->iovs_n > SQ_IOVS - SOCK_GATHER_MAX))
+		submit_now(u);
+	sqe = sqe_get(u);
+	if (io_uring_sq_ready(&u->ring) == 1) /* this is the first since a submit */
+		u->msgs_n = u->iovs_n = 0;
+	m = &u->msgs[u->msgs_n++];
+	iov = &u->iovs[u->iovs_n];
+	*m = (struct msghdr){.msg_iov = iov};
+	m->msg_iovlen = sock_send_gather(d, iov, &bytes, &d->armed_n);
+	u->iovs_n += (uint32_t)m->msg_iovlen;
+	if (m->msg_iovlen == 1)
+		io_uring_prep_send(sqe, d->sock->fd, iov->iov_base, iov->iov_len, flags);
+	else
+		io_uring_prep_sendmsg(sqe, d->sock->fd, m, (unsigned)flags);
+	return sqe;
+}
+
+/* A receive or send has its result. For the others, and for what was interrupted, the call is made (again) in host_turn_end(). */
+static void sock_cqe(struct uring *u, struct sock_dir *d, int res)
+{
+	struct ioe_req *r = sock_dir_head(d);
+	bool is_transfer = r->op == IOE_RECV || r->op == IOE_SEND,
+	     is_connect = r->op == IOE_CONNECT;
+
+	check(d->armed_n > 0);
+	d->armed_n = 0;
 	d->blocked = false;
-	if (is_recv && res >= 0) {
+	if (is_transfer && res < 0 && res != -ECANCELED && res != -EINTR && res != -EAGAIN) {
+		sock_head_done(&u->host, d, res);
+	} else if (r->op == IOE_RECV && res >= 0) {
 		sock_received(d->sock, r, (size_t)res);
 		sock_head_done(&u->host, d, 0);
-	} else if (res == -ECANCELED && r->stage == SOCK_CANCELLED) {
-		bool freed = r->op == IOE_CONNECT;
-
-		sock_head_done(&u->host, d, res);
-		if (freed)
-			return;
-	} else if (is_recv && res != -ECANCELED && res != -EINTR && res != -EAGAIN) {
-		sock_head_done(&u->host, d, res);
+	} else if (r->op == IOE_SEND && res >= 0) {
+		sock_sent(&u->host, d, (size_t)res);
 	}
+	if (sock_cancelled_end(&u->host, d) > 0 && is_connect)
+		return; /* that freed the socket */
 	sock_dir_wake(&u->host, d);
 }
 
 /* ---- cancel and shutdown ---------------------------------------------------------------------------------------------- */
 
-static void kernel_cancel(struct uring *u, struct ioe_req *r)
+static void kernel_cancel(struct uring *u, uint64_t user_data)
 {
 	struct io_uring_sqe *sqe = sqe_get(u);
 
-	io_uring_prep_cancel64(sqe, (uintptr_t)r, 0);
+	io_uring_prep_cancel64(sqe, user_data, 0);
 	io_uring_sqe_set_data64(sqe, TAG_IGNORE);
 }
 
@@ -379,12 +420,12 @@ static void uring_cancel(struct ioe *e, struct ioe_req *r)
 
 	if (host_cancel(&u->host, r))
 		return;
-	if (r->op >= IOE_READ && r->op <= IOE_PUNCH) {
-		if (r->stage == FILE_CANCELLED)
-			return;
+	if (r->op > IOE_PUNCH) {
+		kernel_cancel(u, dir_tag(sock_dir_of(r)));
+	} else if (r->stage != FILE_CANCELLED) {
 		r->stage = FILE_CANCELLED;
+		kernel_cancel(u, (uintptr_t)r);
 	}
-	kernel_cancel(u, r);
 }
 
 static void uring_sock_shutdown(struct ioe *e, struct ioe_sock *base)
@@ -395,10 +436,10 @@ static void uring_sock_shutdown(struct ioe *e, struct ioe_sock *base)
 	if (s->shut)
 		return;
 	sock_shutdown(e, base);
-	if (s->in.armed)
-		kernel_cancel(u, sock_dir_head(&s->in));
-	if (s->out.armed)
-		kernel_cancel(u, sock_dir_head(&s->out));
+	if (s->in.armed_n)
+		kernel_cancel(u, dir_tag(&s->in));
+	if (s->out.armed_n)
+		kernel_cancel(u, dir_tag(&s->out));
 }
 
 /* ---- waking ----------------------------------------------------------------------------------------------------------- */

@@ -284,6 +284,55 @@ static void many_receives_keep_their_order(void **state)
 	close_both(fx, ends);
 }
 
+/* More sockets with something to do in one turn than a ring has entries, each with more pieces than one message takes. */
+static void many_sockets_in_one_turn(void **state)
+{
+	enum { PAIRS = 400, PIECES = 300 };
+	struct ioe_fixture *fx = *state;
+	struct side {
+		struct ioe_sock *ends[2];
+		struct ioe_wait send[2], recv[2];
+		struct iovec out[2][PIECES], in[2];
+		uint8_t got[2][PIECES];
+	} *x = mem_zalloc_array(PAIRS, sizeof(*x));
+	uint8_t text[PIECES];
+
+	for (int i = 0; i < PIECES; i++)
+		text[i] = byte_at((size_t)i);
+	for (int i = 0; i < PAIRS; i++)
+		ioe_fixture_pair(fx, "unix", x[i].ends);
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < PAIRS; i++) {
+			for (int k = 0; k < 2; k++) {
+				for (int j = 0; j < PIECES; j++)
+					x[i].out[k][j] = (struct iovec){&text[j], 1};
+				x[i].in[k] = (struct iovec){x[i].got[k], PIECES};
+				x[i].send[k].calls = x[i].recv[k].calls = 0;
+				ioe_send(fx->e, &x[i].send[k].req, x[i].ends[k], x[i].out[k],
+					 PIECES, ioe_wait_done);
+				ioe_recv(fx->e, &x[i].recv[k].req, x[i].ends[k], &x[i].in[k], 1,
+					 ioe_wait_done);
+			}
+		}
+		for (int i = 0; i < PAIRS; i++) {
+			for (int k = 0; k < 2; k++) {
+				size_t have;
+
+				assert_int_equal(ioe_wait_for(fx, &x[i].send[k]), 0);
+				assert_int_equal(ioe_wait_for(fx, &x[i].recv[k]), 0);
+				have = x[i].recv[k].req.got;
+				assert_int_equal(ioe_sync_recv(fx, x[i].ends[k], x[i].got[k] + have,
+							       PIECES - have),
+						 PIECES - have);
+				assert_memory_equal(x[i].got[k], text, PIECES);
+			}
+		}
+	}
+	for (int i = 0; i < PAIRS; i++)
+		close_both(fx, x[i].ends);
+	mem_free(x);
+}
+
 struct echo {
 	struct ioe_req recv, send;
 	struct ioe *e;
@@ -582,6 +631,51 @@ static void waiting_requests_can_be_cancelled(void **state)
 	mem_free(big_buf);
 }
 
+/* Two full sockets at once, so that an engine that batches has both batches in the kernel. The first request may get out. */
+static void queued_sends_can_be_cancelled(void **state)
+{
+	enum { N = 6, LEN = 150 * 1000 };
+	struct ioe_fixture *fx = *state;
+	struct ioe_wait w[2][N] = {0};
+	struct iovec iov[2][N];
+	uint8_t *buf[2][N];
+	struct ioe_sock *ends[2][2];
+
+	for (int p = 0; p < 2; p++) {
+		ioe_fixture_pair(fx, "unix", ends[p]);
+		for (int i = 0; i < N; i++) {
+			buf[p][i] = mem_zalloc(LEN);
+			iov[p][i] = (struct iovec){buf[p][i], LEN};
+		}
+	}
+	for (int p = 0; p < 2; p++)
+		for (int i = 0; i < N; i++)
+			ioe_send(fx->e, &w[p][i].req, ends[p][0], &iov[p][i], 1, ioe_wait_done);
+	ioe_run_for(fx, 10 * 1000 * 1000);
+	for (int p = 0; p < 2; p++) {
+		ioe_cancel(fx->e, &w[p][3].req);
+		ioe_cancel(fx->e, &w[p][1].req);
+		ioe_run_for(fx, (uint64_t)p * 5 * 1000 * 1000);
+		ioe_cancel(fx->e, &w[p][1].req);
+		ioe_cancel(fx->e, &w[p][2].req);
+		ioe_cancel(fx->e, &w[p][0].req);
+	}
+	ioe_run_for(fx, 10 * 1000 * 1000);
+	for (int p = 0; p < 2; p++) {
+		for (int i = 1; i < 4; i++)
+			assert_int_equal(ioe_wait_for(fx, &w[p][i]), -ECANCELED);
+		assert_int_equal(w[p][4].calls + w[p][5].calls, 0);
+		ioe_sock_shutdown(fx->e, ends[p][0]);
+		for (int i = 0; i < N; i++) {
+			int r = ioe_wait_for(fx, &w[p][i]);
+
+			assert_true(r < 0 || i == 0);
+			mem_free(buf[p][i]); /* the engine has let go of it */
+		}
+		close_both(fx, ends[p]);
+	}
+}
+
 static void cancels_before_the_push(void **state)
 {
 	struct ioe_fixture *fx = *state;
@@ -812,6 +906,7 @@ int main(void)
 	    {"a large send over TCP", a_large_send_over_tcp, ON_REAL},
 	    {"many sends keep their order", many_sends_keep_their_order, ON_REAL},
 	    {"many receives keep their order", many_receives_keep_their_order, ON_REAL},
+	    {"many sockets in one turn", many_sockets_in_one_turn, ON_REAL},
 	    {"busy sockets do not starve the rest", busy_sockets_do_not_starve_the_rest, ON_REAL},
 	    {"a listener takes many and early connections",
 	     a_listener_takes_many_and_early_connections, ON_REAL},
@@ -822,6 +917,7 @@ int main(void)
 	    {"a stale socket is replaced", a_stale_socket_is_replaced_and_nothing_else, ON_REAL},
 	    {"peers have names", peers_have_names, ON_REAL},
 	    {"waiting requests can be cancelled", waiting_requests_can_be_cancelled, ON_REAL},
+	    {"queued sends can be cancelled", queued_sends_can_be_cancelled, ON_REAL},
 	    {"cancels before the push", cancels_before_the_push, ON_REAL},
 	    {"a hanging connect can be cancelled", a_hanging_connect_can_be_cancelled, ON_REAL},
 	    {"a cancelled receive loses no data", a_cancelled_receive_loses_no_data, ON_REAL},
