@@ -211,7 +211,7 @@ static int epoll_sleep(struct aio *a, struct epoll_event *events, uint64_t wait_
 	if (wait_ns == 0 || wait_ns == UINT64_MAX)
 		return MAX(epoll_wait(a->epoll_fd, events, EVENTS_MAX, wait_ns ? -1 : 0), 0);
 	n = epoll_pwait2(a->epoll_fd, events, EVENTS_MAX, &ts, NULL);
-	if (n < 0 && errno == ENOSYS)
+	if (n < 0 && errno != EINTR) /* ENOSYS, or EPERM from a sandbox that does not know it */
 		n = epoll_wait(a->epoll_fd, events, EVENTS_MAX, (int)MIN(ms, (uint64_t)INT32_MAX));
 	return MAX(n, 0);
 }

@@ -117,7 +117,9 @@ static int ring_open(struct io_uring *ring)
 		io_uring_queue_exit(ring);
 		r = -EINVAL;
 	}
-	if (r) {
+	if (r == -EMFILE || r == -ENFILE)
+		return r;
+	if (r) { /* also ENOMEM: kernels before 5.12 count the ring as locked memory */
 		log_info("io_uring is not to be had", "error=%s", err_name(r));
 		return -ENOSYS;
 	}

@@ -143,9 +143,9 @@ int ioe_suite_run(const struct ioe_test *tests, size_t n)
 
 const char *ioe_fixture_path(struct ioe_fixture *fx, const char *name)
 {
-	static char paths[4][128];
+	static char paths[16][128];
 	static unsigned next;
-	char *path = paths[next++ % 4];
+	char *path = paths[next++ % 16];
 
 	snprintf(path, sizeof(paths[0]), "%s/%s", fx->dir, name);
 	return path;
