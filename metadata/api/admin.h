@@ -10,6 +10,7 @@
 #define STRATA_METADATA_API_ADMIN_H
 
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -118,7 +119,9 @@ struct admin_verb_info {
 	const struct admin_param *params;
 	uint32_t params_n;
 };
-extern const struct admin_verb_info admin_verbs[ADMIN_VERBS_N];
+struct admin_verb_info admin_verb(enum admin_verb verb);
+const struct admin_param *admin_param(enum admin_verb verb,
+				      const char *name); /* NULL: it has none of that name */
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -129,6 +132,12 @@ struct admin_error {
 	char message[ADMIN_MESSAGE_LEN]; /* for people; UTF-8, cut at a whole character */
 	char hint[ADMIN_MESSAGE_LEN];	 /* what to do next; may be empty */
 };
+
+void admin_error_set(struct admin_error *e, enum admin_code code, const char *hint, const char *fmt,
+		     ...) __attribute__((format(printf, 4, 5)));
+void admin_error_vset(struct admin_error *e, enum admin_code code, const char *hint,
+		      const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
+json_t *admin_error_json(const struct admin_error *e); /* {code, message, hint}, or NULL */
 
 /* The submitter owns the struct, subject and args, and keeps them until `done`; whoever executes only reads them. `done` is called once, on
  * the loop, and is the last touch of the request. The answer is then the submitter's. */
