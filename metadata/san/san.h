@@ -88,9 +88,12 @@ struct san_open {
 	int status;
 	char errmsg[ERRMSG_LEN];
 	struct san *san;
+	struct ioe_req req; /* private */
 	void *priv;
 };
 void san_open(struct san_open *op);
+/* Simulation, after the process was killed while it opened: frees the memory and calls nothing. */
+void san_open_abandon(struct san_open *op);
 
 /* Callbacks may come from now on: frees of devices that have some, and on_job for each unfinished job. */
 void san_start(struct san *s);
@@ -206,6 +209,7 @@ struct san_volume {
 	node_no owner; /* the last one; 0: never opened */
 	struct uuid owner_start;
 	bool is_open, exclusive, read_only;
+	bool forced; /* closed by force: the next open gets a new epoch in any case */
 };
 
 /* -EINVAL (name, size, sector size, chunk shift), -EEXIST. */
@@ -330,7 +334,7 @@ struct san_map_item {
 };
 
 /* What the chain that begins at `layer` has for chunks [first, first + n), sorted by chunk, within a chunk from `layer` down, cut at the first entry
- * that hides the others (full, opaque, zero). n at most SAN_CHUNKS_MAX; the part past the end of the volume is empty.
+ * that hides the others (full, opaque, zero, lost). n at most SAN_CHUNKS_MAX; the part past the end of the volume is empty.
  * epoch 0: an administrator looks, no owner is needed. -ENOENT, -E_STALE_EPOCH; -E2BIG: items_max is too small. */
 struct san_map {
 	struct san_req req;

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Volumes: create, look, list, grow, delete; and who owns them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "src/base/mem.h"
+#include "tests/lib/san_fixture.h"
+
+static int setup(void **state)
+{
+	struct san_fixture *fx = calloc(1, sizeof(*fx));
+
+	san_fixture_init(fx, STORE_MEM, 1);
+	*state = fx;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	san_fixture_free(*state);
+	free(*state);
+	assert_int_equal(mem_live(), 0);
+	return 0;
+}
+
+static struct san_volume_create creation(const char *name)
+{
+	return (struct san_volume_create){
+	    .name = name,
+	    .size_bytes = 64 << 20,
+	    .sector_bytes = 4096,
+	    .chunk_shift = CHUNK_SHIFT_FLASH,
+	    .pool = 7,
+	    .policy = 3,
+	    .write_cache = SAN_CACHE_WRITETHROUGH,
+	};
+}
+
+static int get(struct san_fixture *fx, const char *name, struct san_volume *ret_v)
+{
+	struct san_volume_get op = {.name = name};
+	int r = SAN_CALL(fx, san_volume_get, &op);
+
+	if (r == 0 && ret_v)
+		*ret_v = op.volume;
+	return r;
+}
+
+static void set_flag(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* ---- create ---------------------------------------------------------------------------------------------------------------- */
+
+static void test_create_and_get(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume_create op = creation("vm-1.root");
+	struct san_volume v;
+
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), 0);
+	assert_int_equal(op.volume.id, 1);
+	assert_int_equal(op.volume.head, 1);
+	assert_false(uuid_is_zero(&op.volume.uuid));
+	assert_int_equal(fx->told_layers_n, 1);
+	assert_int_equal(fx->told_layers[0].layer, 1);
+	assert_int_equal(fx->told_layers[0].commit, op.req.commit);
+	san_fixture_crash(fx);
+	assert_int_equal(get(fx, "vm-1.root", &v), 0);
+	assert_memory_equal(&v, &op.volume, sizeof(v));
+	assert_int_equal(v.pool, 7);
+	assert_int_equal(v.policy, 3);
+	assert_int_equal(v.write_cache, SAN_CACHE_WRITETHROUGH);
+	assert_int_equal(v.sector_bytes, 4096);
+	assert_int_equal(v.epoch, 0);
+	assert_false(v.is_open);
+	assert_int_equal(get(fx, "vm-1", NULL), -ENOENT);
+	fx_check(fx);
+}
+
+static void test_create_refusals(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume_create op = creation("a");
+	static const char *bad_names[] = {
+	    "",
+	    ".a",
+	    "a/b",
+	    "-a",
+	    "a b",
+	    "a\n",
+	    "0123456789012345678901234567890123456789012345678901234567890123"};
+	static const uint64_t bad_sizes[] = {0, 1, 4095, 4097, (1ULL << 50) + 4096, UINT64_MAX};
+
+	for (size_t i = 0; i < ARRAY_LEN(bad_names); i++) {
+		op = creation(bad_names[i]);
+		assert_int_equal(SAN_CALL(fx, san_volume_create, &op), -EINVAL);
+		assert_non_null(strstr(op.req.errmsg, "name"));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(bad_sizes); i++) {
+		op = creation("a");
+		op.size_bytes = bad_sizes[i];
+		assert_int_equal(SAN_CALL(fx, san_volume_create, &op), -EINVAL);
+		assert_non_null(strstr(op.req.errmsg, "4096"));
+	}
+	op = creation("a");
+	op.sector_bytes = 1024;
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), -EINVAL);
+	op = creation("a");
+	op.chunk_shift = 21;
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), -EINVAL);
+	op = creation("a");
+	op.write_cache = 3;
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), -EINVAL);
+	assert_int_equal(san_volumes_n(fx->san), 0);
+
+	op = creation("a");
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), 0);
+	op = creation("a");
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), -EEXIST);
+	assert_non_null(strstr(op.req.errmsg, "a already"));
+	op = creation("biggest");
+	op.size_bytes = VOLUME_BYTES_MAX;
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), 0);
+	op = creation("smallest");
+	op.size_bytes = VOLUME_BYTES_MIN;
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &op), 0);
+	fx_check(fx);
+}
+
+/* Two creations of the same name in one batch: one of them wins. */
+static void test_create_race(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume_create a = creation("x"), b = creation("x");
+
+	a.req.done = b.req.done = san_waited;
+	san_volume_create(fx->san, &a);
+	san_volume_create(fx->san, &b);
+	san_wait(fx, &b.req);
+	assert_int_equal(a.req.status, 0);
+	assert_int_equal(b.req.status, -EEXIST);
+	/* the loser was told about a volume that is durable */
+	assert_int_equal(a.req.commit, b.req.commit);
+	fx_check(fx);
+}
+
+/* ---- list ------------------------------------------------------------------------------------------------------------------ */
+
+static void test_list_pages(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume volumes[7];
+	struct san_volume_list op = {.volumes = volumes, .volumes_max = 7};
+	char name[32], last[32] = "";
+	uint32_t seen = 0;
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "v%02d", i * 37 % 50);
+		fx_volume(fx, name, 4);
+	}
+	do {
+		assert_int_equal(SAN_CALL(fx, san_volume_list, &op), 0);
+		for (uint32_t i = 0; i < op.volumes_n; i++, seen++) {
+			snprintf(name, sizeof(name), "v%02u", seen);
+			assert_string_equal(volumes[i].name, name);
+			assert_true(strcmp(volumes[i].name, last) > 0);
+			snprintf(last, sizeof(last), "%s", name);
+		}
+		snprintf(op.after, sizeof(op.after), "%s", last);
+	} while (op.more);
+	assert_int_equal(seen, 50);
+	op.volumes_max = 0;
+	assert_int_equal(SAN_CALL(fx, san_volume_list, &op), -EINVAL);
+	op.volumes_max = SAN_LIST_MAX + 1;
+	assert_int_equal(SAN_CALL(fx, san_volume_list, &op), -EINVAL);
+	op.volumes_max = 7;
+	strcpy(op.after, "zzz"); /* check-calls: allow */
+	assert_int_equal(SAN_CALL(fx, san_volume_list, &op), 0);
+	assert_int_equal(op.volumes_n, 0);
+	assert_false(op.more);
+}
+
+/* ---- change ---------------------------------------------------------------------------------------------------------------- */
+
+static void test_set(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume v = fx_volume(fx, "a", 4);
+	struct san_volume_set op = {.name = "a", .size_bytes = 9 << 20, .write_cache = -1};
+	uint32_t policy = 5;
+	struct san_layer l;
+
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0);
+	assert_int_equal(op.volume.size_bytes, 9 << 20);
+	assert_int_equal(fx->told_layers_n, 2);
+	assert_int_equal(san_layer_get(fx->san, v.head, &l), 0);
+	assert_int_equal(l.size_bytes, 9 << 20);
+	assert_int_equal(l.commit, op.req.commit);
+	op.size_bytes = 8 << 20;
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), -EINVAL);
+	assert_non_null(strstr(op.req.errmsg, "shrink"));
+	op.size_bytes = (9 << 20) + 1;
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), -EINVAL);
+	op.size_bytes = 9 << 20; /* as it is */
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0);
+	op.size_bytes = 0;
+	op.policy = &policy;
+	op.write_cache = SAN_CACHE_WRITEBACK;
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0);
+	san_fixture_crash(fx);
+	assert_int_equal(get(fx, "a", &v), 0);
+	assert_int_equal(v.size_bytes, 9 << 20);
+	assert_int_equal(v.policy, 5);
+	assert_int_equal(v.write_cache, SAN_CACHE_WRITEBACK);
+	op.name = "b";
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), -ENOENT);
+	fx_check(fx);
+}
+
+/* ---- delete ---------------------------------------------------------------------------------------------------------------- */
+
+static void test_delete(void **state)
+{
+	struct san_fixture *fx = *state;
+	device_no dev = fx_device(fx, 2000);
+	struct san_volume v = fx_volume(fx, "a", 1500), w;
+	struct san_volume_delete del = {.name = "a"};
+	struct san_volume_get by_id = {.id = v.id};
+	struct san_device d;
+	uint64_t epoch = fx_open(fx, "a");
+	struct san_volume_close cl = {.volume = v.id, .epoch = epoch};
+
+	assert_int_equal(fx_alloc(fx, &v, epoch, 0, 700, NULL), 0);
+	assert_int_equal(fx_alloc(fx, &v, epoch, 1000, 500, NULL), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), -E_IN_USE);
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), 0);
+	assert_int_equal(del.job, 1);
+	assert_int_equal(fx->told_jobs_n, 1);
+	assert_int_equal(fx->told_jobs[0], 1);
+	assert_true(fx->told_layers[fx->told_layers_n - 1].deleted);
+
+	/* gone by name, there by id; again gives the same job; the name is free */
+	assert_int_equal(get(fx, "a", NULL), -ENOENT);
+	assert_int_equal(SAN_CALL(fx, san_volume_get, &by_id), 0);
+	assert_int_equal(by_id.volume.state, SAN_VOLUME_DELETING);
+	assert_int_equal(by_id.volume.delete_job, 1);
+	del.name = NULL;
+	del.id = v.id;
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), 0);
+	assert_int_equal(del.job, 1);
+	w = fx_volume(fx, "a", 10);
+	assert_int_not_equal(w.id, v.id);
+
+	/* interrupted after two steps */
+	struct san_job_step step = {.job = 1};
+	struct san_job_get jg = {.id = 1};
+
+	assert_int_equal(SAN_CALL(fx, san_volume_delete_step, &step), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete_step, &step), 0);
+	assert_false(step.finished);
+	san_fixture_crash(fx);
+	sim_sleep(&fx->st.sim, 1000 * 1000);
+	assert_int_equal(fx->told_jobs_n, 1);
+	assert_int_equal(fx->told_frees_n, 1);
+	fx_check(fx);
+	assert_int_equal(SAN_CALL(fx, san_job_get, &jg), 0);
+	assert_int_equal(jg.job.state, SAN_JOB_RUNNING);
+	assert_int_equal(jg.job.total_n, 1200);
+	assert_true(jg.job.done_n > 0 && jg.job.done_n < 1200);
+	fx_run_job(fx, 1);
+	assert_int_equal(SAN_CALL(fx, san_job_get, &jg), 0);
+	assert_int_equal(jg.job.done_n, 1200);
+	assert_string_equal(jg.job.subject, "a");
+	assert_int_equal(SAN_CALL(fx, san_volume_get, &by_id), -ENOENT);
+	assert_int_equal(san_device_get(fx->san, dev, &d), 0);
+	assert_int_equal(d.used_n, 0);
+	assert_int_equal(d.freeing_n, 1200);
+	fx_check(fx);
+	assert_int_equal(fx_free_all(fx, dev), 1200);
+	assert_int_equal(san_device_get(fx->san, dev, &d), 0);
+	assert_int_equal(d.freeing_n, 0);
+	san_fixture_crash(fx);
+	fx_check(fx);
+	assert_int_equal(get(fx, "a", &w), 0);
+}
+
+/* Created and deleted, and created again, all in one turn. */
+static void test_delete_and_create_in_one_turn(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume_create a = creation("x"), b = creation("x");
+	struct san_volume_delete del = {.name = "x"};
+	struct san_volume v;
+
+	a.req.done = b.req.done = del.req.done = san_waited;
+	san_volume_create(fx->san, &a);
+	san_volume_delete(fx->san, &del);
+	san_volume_create(fx->san, &b);
+	san_wait(fx, &b.req);
+	assert_int_equal(a.req.status, 0);
+	assert_int_equal(del.req.status, 0);
+	assert_int_equal(b.req.status, 0);
+	fx_check(fx);
+	fx_run_job(fx, del.job);
+	fx_check(fx);
+	san_fixture_crash(fx);
+	assert_int_equal(get(fx, "x", &v), 0);
+	assert_int_equal(v.id, b.volume.id);
+	fx_check(fx);
+}
+
+/* ---- owners ---------------------------------------------------------------------------------------------------------------- */
+
+static struct san_volume_open *opening(node_no node, uint8_t start)
+{
+	static struct san_volume_open op;
+
+	op = (struct san_volume_open){.name = "a", .node = node, .start = {{start}}};
+	return &op;
+}
+
+static void test_owner(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume v = fx_volume(fx, "a", 4);
+	struct san_volume_open *op = opening(1, 1);
+	struct san_volume_close cl = {.volume = v.id};
+
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 1);
+	assert_int_equal(op->volume.epoch_commit, op->req.commit);
+	assert_false(op->fence);
+	assert_int_equal(op->layers_n, 1);
+	assert_int_equal(op->layers[0], v.head);
+	/* asking again is harmless, also after a crash of the server */
+	san_fixture_crash(fx);
+	op = opening(1, 1);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 1);
+	/* another node is told who has it */
+	op = opening(2, 9);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), -E_NOT_OWNER);
+	assert_int_equal(op->volume.owner, 1);
+	/* the owner restarted */
+	op = opening(1, 2);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 2);
+	assert_true(op->fence);
+	assert_int_equal(op->fence_node, 1);
+	assert_int_equal(op->fence_start.b[0], 1);
+	/* a late close of the old process */
+	cl.epoch = 1;
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), -E_STALE_EPOCH);
+	cl.epoch = 2;
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), 0);
+	/* the same process again: the same epoch */
+	op = opening(1, 2);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 2);
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), 0);
+	/* another node after an orderly close: a new epoch, nobody to fence */
+	op = opening(2, 9);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 3);
+	assert_false(op->fence);
+	/* by force */
+	cl.epoch = 0;
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), 0);
+	san_fixture_crash(fx);
+	op = opening(2, 9);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 4);
+	assert_true(op->fence);
+	assert_int_equal(op->fence_node, 2);
+	cl.volume = 99;
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &cl), -ENOENT);
+	fx_check(fx);
+}
+
+static void test_node_release(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_node_release rel = {.node = FIXTURE_NODE, .start = fx->start};
+	struct san_volume_open *op;
+	char name[16];
+
+	for (int i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "v%d", i);
+		fx_volume(fx, name, 1);
+		if (i % 2 == 0)
+			fx_open(fx, name);
+	}
+	fx_volume(fx, "a", 1);
+	op = opening(2, 7);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	/* the process itself says hello again: nothing */
+	assert_int_equal(SAN_CALL(fx, san_node_release, &rel), 0);
+	assert_int_equal(rel.closed_n, 0);
+	/* a new one: everything of the old, in more than one batch */
+	rel.start.b[0] = 77;
+	assert_int_equal(SAN_CALL(fx, san_node_release, &rel), 0);
+	assert_int_equal(rel.closed_n, 100);
+	san_fixture_crash(fx);
+	op = opening(1, 77);
+	op->name = "v4";
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), 0);
+	assert_int_equal(op->volume.epoch, 2);
+	assert_true(op->fence);
+	op = opening(1, 77);
+	assert_int_equal(SAN_CALL(fx, san_volume_open, op), -E_NOT_OWNER);
+	fx_check(fx);
+}
+
+/* ---- numbers --------------------------------------------------------------------------------------------------------------- */
+
+static void test_numbers_and_records(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct metastore_change c = {bytes_of("Nnode"), bytes_of("x")};
+	struct san_records rec = {.changes = &c, .changes_n = 1};
+	struct san_cgen_raise raise = {.cgen = 1000};
+	struct uuid cluster = san_cluster(fx->san);
+
+	assert_int_equal(san_number_take(fx->san, SAN_NUMBER_NODE), 1);
+	assert_int_equal(san_number_take(fx->san, SAN_NUMBER_NODE), 2);
+	assert_int_equal(san_number_take(fx->san, SAN_NUMBER_POLICY), 1);
+	assert_int_equal(SAN_CALL(fx, san_records, &rec), 0);
+	assert_int_equal(SAN_CALL(fx, san_cgen_raise, &raise), 0);
+	san_fixture_crash(fx);
+	assert_int_equal(san_number_take(fx->san, SAN_NUMBER_NODE), 3);
+	assert_int_equal(san_cgen(fx->san), 1000);
+	struct uuid again = san_cluster(fx->san);
+	assert_true(uuid_equal(&cluster, &again));
+	assert_int_equal(store_expect(&fx->st, "Nnode", "x"), 0);
+	raise.cgen = 10;
+	assert_int_equal(SAN_CALL(fx, san_cgen_raise, &raise), 0);
+	assert_int_equal(san_cgen(fx->san), 1000);
+	/* not into the SAN's own tables */
+	c.key = bytes_of("v1234");
+	assert_int_equal(SAN_CALL(fx, san_records, &rec), -EINVAL);
+}
+
+/* Two servers on one database: the guard stops the one whose picture is old, for good. */
+static void test_second_writer(void **state)
+{
+	struct san_fixture *fx = *state, other = {.st = fx->st};
+	struct san_volume_create op = creation("c"), late = creation("d");
+	struct san_volume_get g = {.name = "a"};
+	char errmsg[ERRMSG_LEN];
+	bool closed = false;
+
+	fx_volume(fx, "a", 1);
+	assert_int_equal(san_fixture_open(&other, errmsg), 0);
+	assert_int_equal(SAN_CALL(&other, san_volume_get, &g), 0);
+	fx_volume(fx, "b", 1);
+	late.req.done = san_waited;
+	san_volume_create(other.san, &late);
+	assert_int_equal(SAN_CALL(&other, san_volume_create, &op), -E_GUARD);
+	assert_int_equal(late.req.status, -E_GUARD);
+	assert_int_equal(other.failed, -E_GUARD);
+	/* nothing is served from an old picture any more */
+	assert_int_equal(SAN_CALL(&other, san_volume_get, &g), -E_GUARD);
+	assert_int_equal(SAN_CALL(&other, san_volume_create, &op), -E_GUARD);
+	san_event(other.san, SAN_INFO, "late", "nobody hears it");
+	san_close(other.san, set_flag, &closed);
+	sim_run_until(fx->st.sim.w, &closed);
+	/* the other one never noticed */
+	fx_volume(fx, "c", 1);
+	fx_check(fx);
+}
+
+/* Requests in flight finish, later ones are refused. */
+static void test_close(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume_create a = creation("a"), b = creation("b");
+	struct san_volume_list list = {.volumes_max = 1, .volumes = &a.volume};
+	bool closed = false;
+
+	a.req.done = b.req.done = list.req.done = san_waited;
+	san_volume_create(fx->san, &a);
+	san_volume_list(fx->san, &list);
+	san_event(fx->san, SAN_WARNING, "last", "words");
+	san_close(fx->san, set_flag, &closed);
+	san_volume_create(fx->san, &b);
+	sim_run_until(fx->st.sim.w, &closed);
+	assert_int_equal(a.req.status, 0);
+	assert_int_equal(list.req.status, 0);
+	assert_int_equal(b.req.status, -ESHUTDOWN);
+	assert_int_equal(san_fixture_open(fx, b.req.errmsg), 0);
+	assert_int_equal(get(fx, "a", NULL), 0);
+	assert_int_equal(san_event_last(fx->san), 1);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+	    T(test_create_and_get),
+	    T(test_create_refusals),
+	    T(test_create_race),
+	    T(test_list_pages),
+	    T(test_set),
+	    T(test_delete),
+	    T(test_delete_and_create_in_one_turn),
+	    T(test_owner),
+	    T(test_node_release),
+	    T(test_numbers_and_records),
+	    T(test_second_writer),
+	    T(test_close),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
