@@ -576,7 +576,9 @@ static void peers_have_names(void **state)
 	close_both(fx, ends);
 	ioe_fixture_pair(fx, "127.0.0.1:0", ends);
 	ioe_sock_peer(ends[1], peer);
-	assert_int_equal(strncmp(peer, "127.0.0.1:", 10), 0);
+	if (fx->engine != ON_SIM) /* which calls machines by their names */
+		assert_int_equal(strncmp(peer, "127.0.0.1:", 10), 0);
+	assert_true(strlen(peer) > 0);
 	close_both(fx, ends);
 	assert_int_equal(ioe_listen(fx->e, "0.0.0.0:0", &s, NULL), 0);
 	assert_false(ioe_sock_is_local(s));
@@ -891,40 +893,39 @@ static void without_memory_requests_fail(void **state)
 int main(void)
 {
 	static const struct ioe_test tests[] = {
-	    {"unix connections carry bytes", unix_connections_carry_bytes, ON_REAL},
-	    {"TCP connections carry bytes", tcp_connections_carry_bytes, ON_REAL},
-	    {"TCP connections over v6 carry bytes", tcp_v6_connections_carry_bytes, ON_REAL},
+	    {"unix connections carry bytes", unix_connections_carry_bytes, ON_ALL},
+	    {"TCP connections carry bytes", tcp_connections_carry_bytes, ON_ALL},
+	    {"TCP connections over v6 carry bytes", tcp_v6_connections_carry_bytes, ON_ALL},
 	    {"nothing completes before the loop runs", nothing_completes_before_the_loop_runs,
-	     ON_REAL},
+	     ON_ALL},
 	    {"a receive waits and takes what there is", a_receive_waits_and_takes_what_there_is,
-	     ON_REAL},
-	    {"the end of the stream is zero bytes", the_end_of_the_stream_is_zero_bytes, ON_REAL},
+	     ON_ALL},
+	    {"the end of the stream is zero bytes", the_end_of_the_stream_is_zero_bytes, ON_ALL},
 	    {"a waiting receive ends when the peer does", a_waiting_receive_ends_when_the_peer_does,
-	     ON_REAL},
-	    {"sending to nobody is an error", sending_to_nobody_is_an_error_and_no_signal, ON_REAL},
-	    {"a large send over unix", a_large_send_over_unix, ON_REAL},
-	    {"a large send over TCP", a_large_send_over_tcp, ON_REAL},
-	    {"many sends keep their order", many_sends_keep_their_order, ON_REAL},
-	    {"many receives keep their order", many_receives_keep_their_order, ON_REAL},
-	    {"many sockets in one turn", many_sockets_in_one_turn, ON_REAL},
-	    {"busy sockets do not starve the rest", busy_sockets_do_not_starve_the_rest, ON_REAL},
+	     ON_ALL},
+	    {"sending to nobody is an error", sending_to_nobody_is_an_error_and_no_signal, ON_ALL},
+	    {"a large send over unix", a_large_send_over_unix, ON_ALL},
+	    {"a large send over TCP", a_large_send_over_tcp, ON_ALL},
+	    {"many sends keep their order", many_sends_keep_their_order, ON_ALL},
+	    {"many receives keep their order", many_receives_keep_their_order, ON_ALL},
+	    {"many sockets in one turn", many_sockets_in_one_turn, ON_ALL},
+	    {"busy sockets do not starve the rest", busy_sockets_do_not_starve_the_rest, ON_ALL},
 	    {"a listener takes many and early connections",
-	     a_listener_takes_many_and_early_connections, ON_REAL},
-	    {"connecting to nobody is refused", connecting_to_nobody_is_refused, ON_REAL},
-	    {"malformed addresses are refused", malformed_addresses_are_refused, ON_REAL},
-	    {"two listeners on one address", two_listeners_on_one_address_are_one_too_many,
-	     ON_REAL},
+	     a_listener_takes_many_and_early_connections, ON_ALL},
+	    {"connecting to nobody is refused", connecting_to_nobody_is_refused, ON_ALL},
+	    {"malformed addresses are refused", malformed_addresses_are_refused, ON_ALL},
+	    {"two listeners on one address", two_listeners_on_one_address_are_one_too_many, ON_ALL},
 	    {"a stale socket is replaced", a_stale_socket_is_replaced_and_nothing_else, ON_REAL},
-	    {"peers have names", peers_have_names, ON_REAL},
-	    {"waiting requests can be cancelled", waiting_requests_can_be_cancelled, ON_REAL},
-	    {"queued sends can be cancelled", queued_sends_can_be_cancelled, ON_REAL},
-	    {"cancels before the push", cancels_before_the_push, ON_REAL},
-	    {"a hanging connect can be cancelled", a_hanging_connect_can_be_cancelled, ON_REAL},
-	    {"a cancelled receive loses no data", a_cancelled_receive_loses_no_data, ON_REAL},
+	    {"peers have names", peers_have_names, ON_ALL},
+	    {"waiting requests can be cancelled", waiting_requests_can_be_cancelled, ON_ALL},
+	    {"queued sends can be cancelled", queued_sends_can_be_cancelled, ON_ALL},
+	    {"cancels before the push", cancels_before_the_push, ON_ALL},
+	    {"a hanging connect can be cancelled", a_hanging_connect_can_be_cancelled, ON_ALL},
+	    {"a cancelled receive loses no data", a_cancelled_receive_loses_no_data, ON_ALL},
 	    {"shutdown ends what waits and what comes", shutdown_ends_what_waits_and_what_comes,
-	     ON_REAL},
+	     ON_ALL},
 	    {"shutdown ends a receive that has data", shutdown_ends_a_receive_that_has_data,
-	     ON_REAL},
+	     ON_ALL},
 	    {"without descriptors requests fail",
 	     without_descriptors_requests_fail_and_the_listener_lives, ON_REAL},
 	    {"without memory requests fail", without_memory_requests_fail, ON_REAL},
