@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,16 +75,24 @@ void *mem_zalloc(size_t len_bytes)
 	return mem_zalloc_array(1, len_bytes);
 }
 
+/* A product that wraps is a size that is not to be had, also under a sanitizer, which would end the program over it. */
+static bool is_too_much(size_t n, size_t elem_bytes)
+{
+	return n && elem_bytes > PTRDIFF_MAX / n;
+}
+
 void *mem_zalloc_array(size_t n, size_t elem_bytes)
 {
-	return must_fail() ? NULL : counted(calloc(n ? n : 1, elem_bytes ? elem_bytes : 1));
+	if (must_fail() || is_too_much(n, elem_bytes))
+		return NULL;
+	return counted(calloc(n ? n : 1, elem_bytes ? elem_bytes : 1));
 }
 
 void *mem_realloc(void *p, size_t n, size_t elem_bytes)
 {
 	void *q;
 
-	if (must_fail())
+	if (must_fail() || is_too_much(n, elem_bytes))
 		return NULL;
 	uncounted(p); /* before the host may give its address away */
 	q = reallocarray(p, n ? n : 1, elem_bytes ? elem_bytes : 1);

@@ -40,13 +40,16 @@ static int parse_decimal(const char **text, uint64_t *whole, uint64_t *frac, uin
 
 static int scale(uint64_t whole, uint64_t frac, uint64_t frac_unit, uint64_t unit, uint64_t *ret)
 {
-	uint64_t v, part;
+	unsigned __int128 part =
+	    (unsigned __int128)frac *
+	    unit; /* a fraction of a PiB is more than 64 bits before the division */
+	uint64_t v;
 
-	if (!mul_ok(whole, unit, &v) || !mul_ok(frac, unit, &part))
+	if (!mul_ok(whole, unit, &v))
 		return -ERANGE;
 	if (part % frac_unit)
 		return -EINVAL;
-	if (!add_ok(v, part / frac_unit, &v) || v > INT64_MAX)
+	if (!add_ok(v, (uint64_t)(part / frac_unit), &v) || v > INT64_MAX)
 		return -ERANGE;
 	*ret = v;
 	return 0;
