@@ -59,6 +59,7 @@ struct ioe_ops {
 	void (*shm_close)(struct ioe *e, struct ioe_shm *shm);
 
 	int (*listen)(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
+	int (*sock_dup)(struct ioe_sock *s, int *ret_fd); /* NULL: there are no descriptors */
 	void (*sock_shutdown)(struct ioe *e, struct ioe_sock *s);
 	void (*sock_close)(struct ioe *e, struct ioe_sock *s);
 	int (*on_terminate)(struct ioe *e, void (*fn)(void *arg), void *arg);

@@ -466,6 +466,13 @@ int ioe_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *e
 	return e->ops->listen(e, addr, ret_s, errmsg);
 }
 
+int ioe_sock_dup(struct ioe_sock *listener, int *ret_fd)
+{
+	check(listener->is_listener);
+	return listener->e->ops->sock_dup ? listener->e->ops->sock_dup(listener, ret_fd)
+					  : -EOPNOTSUPP;
+}
+
 void ioe_sock_addr(struct ioe_sock *s, char addr[IOE_ADDR_MAX])
 {
 	memcpy(addr, s->addr, IOE_ADDR_MAX);

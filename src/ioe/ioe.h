@@ -256,6 +256,11 @@ void ioe_sock_shutdown(struct ioe *e, struct ioe_sock *s);
 /* Nothing in flight; unlinks the path of a unix listener. */
 void ioe_sock_close(struct ioe *e, struct ioe_sock *s);
 
+/* Another descriptor of a listener, for a library that accepts on a thread of its own (HTTP); ended by ioe_fd_close, before the listener is closed.
+ * -EOPNOTSUPP in simulation. */
+int ioe_sock_dup(struct ioe_sock *listener, int *ret_fd);
+void ioe_fd_close(int fd);
+
 /* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation). They are blocked in the calling thread and those it
  * starts later: call this before anything starts threads, or a signal may find one that does not block it and end the process. */
 int ioe_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sock.c - sockets from birth to close: listening, accepting, connecting. */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -194,6 +195,21 @@ static void path_remove(struct sock *s)
 
 	if (!lstat(path, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
 		unlink(path);
+}
+
+int sock_dup(struct ioe_sock *base, int *ret_fd)
+{
+	int fd = fcntl(sock_of(base)->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+void ioe_fd_close(int fd)
+{
+	close(fd);
 }
 
 /* ---- connections ------------------------------------------------------------------------------------------------------ */

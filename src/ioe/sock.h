@@ -103,6 +103,7 @@ int sock_accept_try(struct sock *listener, struct ioe_req *r);
 int sock_connect_try(struct sock *s);
 void sock_connect_end(struct ioe_req *r,
 		      int status); /* gives the socket to the caller, or frees it */
+int sock_dup(struct ioe_sock *s, int *ret_fd);
 void sock_shutdown(struct ioe *e, struct ioe_sock *s);
 void sock_close(struct ioe *e, struct ioe_sock *s);
 
