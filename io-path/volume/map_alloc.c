@@ -67,6 +67,7 @@ static void alloc_send(struct vol_task *t)
 		if (head->flags & MAP_ITEM_BATCHED)
 			continue;
 		head->flags |= MAP_ITEM_BATCHED;
+		run_ahead_used(v, w->chunk);
 		a->reserved[a->n] = false;
 		a->chunks[a->n++] = w->chunk;
 	}
@@ -110,6 +111,8 @@ static void alloc_done(struct meta_req *r)
 		alloc_take(v, status, &answered);
 	for (uint32_t i = 0; i < a->n; i++) {
 		map_head_pinned(v, a->chunks[i])->flags &= (uint8_t)~MAP_ITEM_BATCHED;
+		if (status && status != -ENOSPC) /* it may have been done all the same */
+			map_refetch(v, a->chunks[i]);
 		if (i >= a->clients_n)
 			map_unpin(v, a->chunks[i]);
 	}
@@ -149,9 +152,7 @@ static int alloc_store(struct volume *v)
 	for (uint32_t i = 0; i < a->n; i++) {
 		struct map_item item = map_item_of(&a->items[i].entry);
 
-		if (i < a->clients_n)
-			run_ahead_used(v, a->chunks[i]);
-		else if (item.flags & MAP_RESERVED)
+		if (i >= a->clients_n && item.flags & MAP_RESERVED)
 			run_ahead_got(v, a->chunks[i]);
 		map_set_head(v, a->chunks[i], &item);
 	}

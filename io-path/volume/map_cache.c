@@ -285,6 +285,8 @@ static void load_done(struct meta_req *r)
 		load_ask(l);
 		return;
 	}
+	if (status == -E2BIG) /* for one chunk? there is room for the longest chain */
+		status = -E_PROTOCOL;
 	if (status == 0)
 		status = load_store(l);
 	if (status == 0 && l->next < MAP_PAGE_CHUNKS)

@@ -9,8 +9,10 @@
  *   one under way that covers all acked  -> wait for it (`now`)
  *   one under way that does not          -> wait for the one after it (`next`), which all who come until then share
  *
- * A device that lost power with unflushed writes answers -E_UNFLUSHED_LOST once. All who wait at that moment are told, and the loss counts as
- * reported. After any other error nothing became stable: the next FLUSH asks again. */
+ * Loss. Each volatile acknowledgement says in which incarnation of the device it was given, and the device flush says the last one back: a
+ * device that has lost its memory since answers -E_UNFLUSHED_LOST. When acknowledgements of two incarnations wait for a flush, those of the
+ * earlier are lost (lost_gen); the flush is then one for the newer, and reports the loss of the earlier. All who wait when a loss is found are
+ * told, and it counts as reported. After any other error nothing became stable: the next FLUSH asks again. */
 #include <inttypes.h>
 
 #include "io-path/volume/runtime.h"
@@ -55,12 +57,16 @@ static void device_flush(struct vol_device *d)
 
 	d->flushing = true;
 	d->covering = d->acked;
+	d->flush_lost = d->lost_gen > d->flushed;
 	list_splice(&d->now, &d->next);
-	d->flush = (struct chunk_req){.op = CHUNK_FLUSH,
-				      .dev = d->dev,
-				      .volume = v->id,
-				      .epoch = v->epoch,
-				      .done = device_flushed};
+	d->flush = (struct chunk_req){
+	    .op = CHUNK_FLUSH,
+	    .dev = d->dev,
+	    .volume = v->id,
+	    .epoch = v->epoch,
+	    .incarnation = d->flush_lost ? 0 : d->incarnation,
+	    .done = device_flushed,
+	};
 	v->device_flushes_n++;
 	v->stats.device_flushes++;
 	chunk_store_submit(v->vs->store, &d->flush);
@@ -78,9 +84,14 @@ static void device_flushed(struct chunk_req *cr)
 	v->device_flushes_n--;
 	list_init(&waited);
 	list_splice(&waited, &d->now);
+	if (status == 0 && d->flush_lost)
+		status = -E_UNFLUSHED_LOST;
 	if (status == 0 || status == -E_UNFLUSHED_LOST)
 		d->flushed = d->covering;
+	if (d->flushed == d->acked)
+		d->incarnation = 0;
 	if (status == -E_UNFLUSHED_LOST) {
+		d->lost_gen = 0;
 		list_splice(&waited, &d->next); /* it may have been theirs that was lost */
 		v->stats.unflushed_lost++;
 		volumes_event(v, "writes-lost",
@@ -93,6 +104,20 @@ static void device_flushed(struct chunk_req *cr)
 	while ((l = list_pop(&waited)))
 		piece_finish(piece_of_wait(list_entry(l, struct map_waiter, link)), status);
 	volume_drain_check(v);
+}
+
+/* Incarnations grow. Answers may overtake one another: what an earlier one acknowledged is lost though the answer comes late. */
+void vol_device_acked(struct vol_device *d, uint64_t incarnation)
+{
+	if (d->incarnation == 0)
+		d->incarnation = incarnation;
+	if (incarnation > d->incarnation) {
+		d->lost_gen = d->acked;
+		d->incarnation = incarnation;
+	}
+	d->acked++;
+	if (incarnation < d->incarnation)
+		d->lost_gen = d->acked;
 }
 
 /* ---- devices ---------------------------------------------------------------------------------------------------------- */

@@ -102,8 +102,12 @@ struct vol_device {
 	uint64_t acked;	   /* grows with each volatile acknowledgement */
 	uint64_t flushed;  /* acknowledgements up to here are stable, or their loss was reported */
 	uint64_t covering; /* by the flush under way */
-	struct list now;   /* flush pieces that the flush under way covers */
-	struct list next;  /* those that need the one after it */
+	uint64_t
+	    lost_gen; /* acknowledgements up to here are, in part, of an incarnation that is gone */
+	uint64_t incarnation; /* of the last volatile acknowledgement; 0: all are flushed */
+	bool flush_lost;      /* the flush under way has to tell of a loss */
+	struct list now;      /* flush pieces that the flush under way covers */
+	struct list next;     /* those that need the one after it */
 	struct chunk_req flush;
 };
 
@@ -380,6 +384,7 @@ void status_advance(struct volume_req *r);
 /* op_flush.c */
 struct vol_device *vol_device_get(struct volume *v,
 				  device_no dev); /* found or made; NULL: -ENOMEM */
+void vol_device_acked(struct vol_device *d, uint64_t incarnation); /* not stable yet */
 bool vol_device_is_stable(
     const struct vol_device *d); /* write-cache=auto acknowledges nothing volatile on it */
 void vol_devices_free(struct volume *v);
@@ -405,7 +410,7 @@ void run_ahead_asked(struct volume *v, uint32_t chunk); /* a client needs it map
 /* Chunks to reserve now, at most `max`; each pins its page. */
 uint32_t run_ahead_choose(struct volume *v, uint32_t max, uint32_t *ret_chunks);
 void run_ahead_got(struct volume *v, uint32_t chunk);
-void run_ahead_used(struct volume *v, uint32_t chunk); /* mapped for a client now */
+void run_ahead_used(struct volume *v, uint32_t chunk); /* a client is at it now */
 void run_ahead_pause(struct volume *v);		       /* the pool is full */
 bool run_ahead_return(struct volume *v);	       /* gives all back; true: there was some */
 void run_ahead_tick(struct volume *v, uint64_t now_ns);

@@ -49,6 +49,7 @@ void mock_store_init(struct mock_store *m, struct ioe *ioe, uint64_t seed, uint3
 	check(devices_n <= MOCK_DEVICES_MAX);
 	for (uint32_t d = 1; d <= devices_n; d++) {
 		m->dev[d].slots_n = slots_n;
+		m->dev[d].incarnation = 1;
 		m->dev[d].slots = mem_zalloc_array(slots_n, sizeof(m->dev[d].slots[0]));
 		check(m->dev[d].slots);
 		list_init(&m->dev[d].waiting);
@@ -116,7 +117,7 @@ static void check_overlap(struct mock_store *m, const struct chunk_req *cr)
 static void submit(struct chunk_store *s, struct chunk_req *cr)
 {
 	struct mock_store *m = container_of(s, struct mock_store, store);
-	struct mock_io *io = mem_zalloc(sizeof(*io));
+	struct mock_io *io = calloc(1, sizeof(*io)); /* mem_fail_at() is not for us */
 
 	check(io && cr->dev >= 1 && cr->dev <= MOCK_DEVICES_MAX && m->dev[cr->dev].slots);
 	io->m = m;
@@ -129,7 +130,7 @@ static void submit(struct chunk_store *s, struct chunk_req *cr)
 	if ((cr->op == CHUNK_READ || cr->op == CHUNK_WRITE) && (uintptr_t)cr->buf % BLOCK_BYTES)
 		mock_store_violation(m, "buffer not aligned");
 	check_overlap(m, cr);
-	if (m->dev[cr->dev].away)
+	if (m->dev[cr->dev].away || cr->volume == m->stuck)
 		list_push(&m->dev[cr->dev].waiting, &io->link);
 	else
 		io_start(io);
@@ -167,7 +168,7 @@ static void io_step(struct ioe_req *r)
 		return;
 	}
 	list_del(&io->link);
-	mem_free(io);
+	free(io);
 	m->in_flight--;
 	cr->done(cr);
 }
@@ -179,6 +180,14 @@ void mock_store_away(struct mock_store *m, device_no dev, bool away)
 	m->dev[dev].away = away;
 	while (!away && (l = list_pop(&m->dev[dev].waiting)))
 		io_start(list_entry(l, struct mock_io, link));
+}
+
+void mock_store_stuck(struct mock_store *m, volume_id volume)
+{
+	m->stuck = volume;
+	for (device_no d = 1; d <= MOCK_DEVICES_MAX && volume == 0; d++)
+		if (m->dev[d].slots)
+			mock_store_away(m, d, m->dev[d].away);
 }
 
 /* ---- what a device does ----------------------------------------------------------------------------------------------- */
@@ -219,16 +228,15 @@ static void slot_open(struct mock_store *m, struct mock_slot *s, uint64_t cgen, 
 	check(s->blocks);
 }
 
-static int flush(struct mock_store *m, struct mock_device *d)
+static int flush(struct mock_store *m, struct mock_device *d, const struct chunk_req *cr)
 {
+	if (cr->incarnation && cr->incarnation != d->incarnation)
+		return -E_UNFLUSHED_LOST;
 	d->flushes++;
 	for (uint32_t i = 0; i < d->slots_n; i++)
 		for (uint32_t b = 0; d->slots[i].open && b < m->chunk_blocks; b++)
 			settle(&d->slots[i].blocks[b]);
-	if (!d->lost)
-		return 0;
-	d->lost = false;
-	return -E_UNFLUSHED_LOST;
+	return 0;
 }
 
 static void change_block(struct mock_store *m, struct chunk_req *cr, struct mock_block *b,
@@ -259,6 +267,7 @@ static int change(struct mock_store *m, struct chunk_req *cr, struct mock_slot *
 		if (!fails || rand_percent(&m->rand, 50))
 			change_block(m, cr, &s->blocks[cr->block + i], i);
 	cr->present_n = present_n(m, s);
+	cr->incarnation = m->dev[cr->dev].incarnation;
 	cr->volatile_ack = !fails && !(cr->flags & CHUNK_F_STABLE) && !m->dev[cr->dev].stable;
 	return fails ? -EIO : 0;
 }
@@ -294,7 +303,7 @@ static int execute(struct mock_store *m, struct chunk_req *cr)
 	if (cr->epoch < m->epoch)
 		return -E_STALE_EPOCH;
 	if (cr->op == CHUNK_FLUSH)
-		return rand_below(&m->rand, 1000) < m->fail_permille ? -EIO : flush(m, d);
+		return rand_below(&m->rand, 1000) < m->fail_permille ? -EIO : flush(m, d, cr);
 	check(cr->slot < d->slots_n);
 	s = &d->slots[cr->slot];
 	if (s->open ? cr->cgen != s->cgen : cr->cgen <= s->cgen)
@@ -312,6 +321,7 @@ void mock_store_power_loss(struct mock_store *m, device_no dev)
 {
 	struct mock_device *d = &m->dev[dev];
 
+	d->incarnation++;
 	for (uint32_t i = 0; i < d->slots_n; i++)
 		for (uint32_t j = 0; d->slots[i].open && j < m->chunk_blocks; j++) {
 			struct mock_block *b = &d->slots[i].blocks[j];
@@ -320,7 +330,6 @@ void mock_store_power_loss(struct mock_store *m, device_no dev)
 
 			if (same)
 				continue;
-			d->lost = true;
 			if (rand_percent(&m->rand, 50)) {
 				settle(b);
 			} else {

@@ -33,7 +33,7 @@ struct mock_slot {
 
 struct mock_device {
 	bool away, stable, remote, full;
-	bool lost; /* power was lost with unflushed changes, and nobody was told */
+	uint64_t incarnation; /* grows when power is lost */
 	uint32_t slots_n;
 	struct mock_slot *slots;
 	struct list waiting; /* while away */
@@ -50,6 +50,7 @@ struct mock_store {
 	/* per thousand of requests */
 	uint32_t fail_permille;	 /* -EIO; a write may have changed any of its blocks */
 	uint32_t stale_permille; /* -E_STALE_CGEN without reason, never twice in a row for a slot */
+	volume_id stuck;	 /* requests of this volume wait, whatever the device; 0: none */
 	uint64_t epoch;		 /* requests of lower ones are refused */
 	uint64_t requests;
 	uint32_t in_flight;
@@ -62,7 +63,8 @@ void mock_store_init(struct mock_store *m, struct ioe *ioe, uint64_t seed, uint3
 		     uint32_t slots_n, uint32_t chunk_shift);
 void mock_store_free(struct mock_store *m);
 void mock_store_away(struct mock_store *m, device_no dev,
-		     bool away); /* back: those who waited go on */
+		     bool away);			       /* back: those who waited go on */
+void mock_store_stuck(struct mock_store *m, volume_id volume); /* 0: all go on */
 void mock_store_power_loss(struct mock_store *m,
 			   device_no dev); /* each unflushed block: kept or dropped */
 /* What the server does after an unmapping; false: it is not empty (and was not to be thrown away). */

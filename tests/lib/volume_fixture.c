@@ -147,12 +147,11 @@ static void io_done(struct volume_req *r)
 	io->is_done = true;
 }
 
-void vf_io_start(struct volume_fixture *fx, struct volume_handle *h, struct vf_io *io,
-		 enum volume_op op, uint64_t off, uint64_t len, uint32_t flags, uint32_t id)
+void vf_io_prepare(struct vf_io *io, enum volume_op op, uint64_t off, uint64_t len, uint32_t flags,
+		   uint32_t id)
 {
 	uint64_t first = round_down(off, BLOCK_BYTES), end = round_up(off + len, BLOCK_BYTES);
 
-	(void)fx;
 	memset(io, 0, sizeof(*io));
 	memset(io->r.priv, 0xa5, sizeof(io->r.priv));
 	io->r.op = op;
@@ -170,6 +169,13 @@ void vf_io_start(struct volume_fixture *fx, struct volume_handle *h, struct vf_i
 	}
 	for (uint64_t at = 0; op == VOLUME_WRITE && at < len; at += SECTOR_BYTES)
 		vf_pattern((uint8_t *)io->r.buf + at, off + at, id);
+}
+
+void vf_io_start(struct volume_fixture *fx, struct volume_handle *h, struct vf_io *io,
+		 enum volume_op op, uint64_t off, uint64_t len, uint32_t flags, uint32_t id)
+{
+	(void)fx;
+	vf_io_prepare(io, op, off, len, flags, id);
 	volume_submit(h, &io->r);
 	assert_false(io->is_done);
 }

@@ -58,6 +58,8 @@ struct vf_io {
 	uint8_t *block; /* what it allocated: whole blocks around buf */
 	struct volume_extent extents[64];
 };
+void vf_io_prepare(struct vf_io *io, enum volume_op op, uint64_t off, uint64_t len, uint32_t flags,
+		   uint32_t id); /* everything but the submit */
 /* READ and WRITE get memory; a write's is filled by vf_pattern. */
 void vf_io_start(struct volume_fixture *fx, struct volume_handle *h, struct vf_io *io,
 		 enum volume_op op, uint64_t off, uint64_t len, uint32_t flags, uint32_t id);

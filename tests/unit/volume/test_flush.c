@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_flush.c - what is stable when: FUA, writethrough, FLUSH and its sharing, power loss. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "src/base/log.h"
+#include "tests/lib/volume_fixture.h"
+
+static struct volume_handle *fixture(struct volume_fixture *fx)
+{
+	volume_fixture_init(fx, &(struct volume_fixture_config){.seed = 1});
+	return vf_open(fx, "vol");
+}
+
+static uint64_t flushes(const struct volume_fixture *fx)
+{
+	uint64_t n = 0;
+
+	for (device_no d = 1; d <= VF_DEVICES; d++)
+		n += fx->store.dev[d].flushes;
+	return n;
+}
+
+static device_no device_of(struct volume_fixture *fx, uint32_t chunk)
+{
+	return mock_meta_entry(fx->vol, 0, chunk)->replicas[0].dev;
+}
+
+static bool is_stable(struct volume_fixture *fx, uint64_t off)
+{
+	const struct map_entry *e = mock_meta_entry(fx->vol, 0, (uint32_t)(off >> 20));
+	const struct mock_block *b =
+	    &fx->store.dev[e->replicas[0].dev].slots[e->replicas[0].slot].blocks[(off >> 12) & 255];
+
+	return b->stable_state == b->state &&
+	       (!b->data || memcmp(b->data, b->stable_data, BLOCK_BYTES) == 0);
+}
+
+static void the_first_flush_of_an_owner_goes_everywhere(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(flushes(&fx), VF_DEVICES);
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(flushes(&fx), VF_DEVICES); /* nothing is owed */
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_false(is_stable(&fx, 0));
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(flushes(&fx), VF_DEVICES + 1); /* only where it went */
+	assert_true(is_stable(&fx, 0));
+	volume_fixture_free(&fx);
+}
+
+static void fua_needs_no_flush(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE, 0, 65536, VOLUME_F_FUA), 0);
+	assert_true(is_stable(&fx, 0));
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, 0, 8192, VOLUME_F_FUA), 0);
+	assert_true(is_stable(&fx, 0));
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 8192, 8192, VOLUME_F_FUA), 0);
+	assert_true(is_stable(&fx, 8192));
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, 16384 + 512, 512, VOLUME_F_FUA), 0);
+	assert_true(is_stable(&fx, 16384));
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(flushes(&fx), VF_DEVICES);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 16384, 4096, 0),
+			 0); /* without it a flush is owed */
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(flushes(&fx), VF_DEVICES + 1);
+	volume_fixture_free(&fx);
+}
+
+static void other_nodes_and_far_clients_write_through(void **state)
+{
+	struct vf_open far = {.op = {.name = "vol", .remote_client = true}};
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	vf_open_start(&fx, &far);
+	assert_int_equal(vf_open_wait(&fx, &far), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_false(is_stable(&fx, 0));
+	assert_int_equal(vf_write(&fx, far.op.handle, 0, 4096, 2), 0);
+	assert_true(is_stable(&fx, 0));
+	fx.store.dev[device_of(&fx, 0)].remote = true;
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 3), 0);
+	assert_true(is_stable(&fx, 0));
+	volume_fixture_free(&fx);
+}
+
+static void flushes_share_and_cover(void **state)
+{
+	enum { N = 20 };
+	struct vf_io io[N], late;
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx), *other;
+
+	(void)state;
+	other = vf_open(&fx, "vol");
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 8192, 1), 0);
+	for (int i = 0; i < N; i++)
+		vf_io_start(&fx, i % 2 ? h : other, &io[i], VOLUME_FLUSH, 0, 0, 0, 0);
+	for (int i = 0; i < N; i++)
+		assert_int_equal(vf_io_wait(&fx, &io[i]), 0);
+	assert_int_equal(flushes(&fx), VF_DEVICES + 1);
+
+	/* one that comes with something new acknowledged needs another, which later ones share */
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 2), 0);
+	vf_io_start(&fx, h, &io[0], VOLUME_FLUSH, 0, 0, 0, 0);
+	vf_io_start(&fx, other, &late, VOLUME_WRITE, 4096, 4096, 0, 3);
+	assert_int_equal(vf_io_wait(&fx, &late), 0);
+	vf_io_end(&late);
+	for (int i = 1; i < 4; i++)
+		vf_io_start(&fx, h, &io[i], VOLUME_FLUSH, 0, 0, 0, 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(vf_io_wait(&fx, &io[i]), 0);
+	assert_true(is_stable(&fx, 4096));
+	assert_in_range(flushes(&fx), VF_DEVICES + 2, VF_DEVICES + 3);
+	volume_fixture_free(&fx);
+}
+
+static void a_failed_flush_made_nothing_stable(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	fx.store.fail_permille = 1000;
+	assert_int_equal(vf_flush(&fx, h), -EIO);
+	assert_int_equal(vf_flush(&fx, h), -EIO);
+	fx.store.fail_permille = 0;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_true(is_stable(&fx, 0));
+	volume_fixture_free(&fx);
+}
+
+/* ---- power loss ------------------------------------------------------------------------------------------------------- */
+
+static void a_loss_is_told_once(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST);
+	assert_string_equal(fx.event, "writes-lost");
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_stats(&fx, "vol")->unflushed_lost, 1);
+	volume_fixture_free(&fx);
+}
+
+static void nothing_unflushed_nothing_lost(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_int_equal(vf_flush(&fx, h), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 2), 0);
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE, 0, 4096, VOLUME_F_FUA), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(fx.events_n, 0);
+	volume_fixture_free(&fx);
+}
+
+/* The client writes on after the loss before it flushes: the device has forgotten, the runtime has not. */
+static void writing_on_does_not_hide_a_loss(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_write(&fx, h, 4096, 4096, 2), 0);
+	assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST);
+	assert_true(is_stable(&fx, 4096));
+	assert_int_equal(vf_flush(&fx, h), 0);
+	volume_fixture_free(&fx);
+}
+
+/* Lost while a flush is under way: whatever the moment, either the flush came first and nothing was lost, or somebody is told. */
+static void lost_during_a_flush(void **state)
+{
+	(void)state;
+	for (uint64_t at_ns = 0; at_ns < 1000000; at_ns += 20000) {
+		struct volume_fixture fx;
+		struct volume_handle *h = fixture(&fx);
+		struct vf_io flush, write;
+		int told;
+
+		assert_int_equal(vf_flush(&fx, h), 0);
+		assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+		vf_io_start(&fx, h, &flush, VOLUME_FLUSH, 0, 0, 0, 0);
+		vf_io_start(&fx, h, &write, VOLUME_WRITE, 4096, 4096, 0, 2);
+		if (at_ns)
+			sim_sleep(&fx.sim, at_ns);
+		mock_store_power_loss(&fx.store, device_of(&fx, 0));
+		told = vf_io_wait(&fx, &flush) == -E_UNFLUSHED_LOST;
+		assert_int_equal(vf_io_wait(&fx, &write), 0);
+		vf_io_end(&write);
+		told += vf_flush(&fx, h) == -E_UNFLUSHED_LOST;
+		if (!vf_reads(&fx, h, 0, 4096, 1) || !vf_reads(&fx, h, 4096, 4096, 2))
+			assert_true(told > 0);
+		assert_int_equal(vf_flush(&fx, h), 0);
+		volume_fixture_free(&fx);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(the_first_flush_of_an_owner_goes_everywhere),
+	    cmocka_unit_test(fua_needs_no_flush),
+	    cmocka_unit_test(other_nodes_and_far_clients_write_through),
+	    cmocka_unit_test(flushes_share_and_cover),
+	    cmocka_unit_test(a_failed_flush_made_nothing_stable),
+	    cmocka_unit_test(a_loss_is_told_once),
+	    cmocka_unit_test(nothing_unflushed_nothing_lost),
+	    cmocka_unit_test(writing_on_does_not_hide_a_loss),
+	    cmocka_unit_test(lost_during_a_flush),
+	};
+
+	log_set_level(LOG_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
