@@ -18,6 +18,11 @@ OPT_plain := -O2
 OPT_asan  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -DSTRATA_ASAN
 OPT_tsan  := -O1 -fsanitize=thread
 OPT_cover := -O0 --coverage
+# built by `make fuzz-NAME`, with clang; gcc's warnings are the ones that count
+OPT_fuzz  := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DSTRATA_ASAN
+ifeq ($(VARIANT),fuzz)
+WARN := -w
+endif
 VERSION   := $(shell cat VERSION 2>/dev/null)
 CFLAGS_ALL := -std=gnu11 -g -fno-omit-frame-pointer -fno-common -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DSTRATA_VERSION='"$(VERSION)"' \
 	-I. -I$(B)/gen $(OPT_$(VARIANT)) $(CFLAGS)
@@ -117,10 +122,17 @@ $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t))))
 $(B)/tests/bench/ioe_%: $(B)/tests/bench/ioe_%.o $(call libs,$(LINK_ioe))
 	$(call link)
 
+# tests/fuzz/fuzz_<name>.c links LINK_<name> and tests/lib
+define fuzz_rule
+$(B)/$(basename $(1)): $(B)/$(basename $(1)).o $(call libs,tests/lib $(LINK_$(patsubst fuzz_%,%,$(basename $(notdir $(1))))))
+	$$(call link,-fsanitize=fuzzer)
+endef
+$(foreach t,$(wildcard tests/fuzz/fuzz_*.c),$(eval $(call fuzz_rule,$(t))))
+
 -include $(shell find build -name '*.d' 2>/dev/null)
 
 # ---- what people run -------------------------------------------------------------------------------------------------
-.PHONY: deps deps-test unit programs check check-quick check-unit check-asan check-tsan check-e2e lint format clean install quickstart bench
+.PHONY: deps deps-test unit programs check check-quick check-unit check-asan check-tsan check-e2e lint format clean install quickstart bench fuzz
 deps: ## install the Debian packages a build needs
 	@tools/dev/install-deps build
 deps-test: ## install those and what the tests need
@@ -140,6 +152,14 @@ check-tsan: ## unit tests under TSan
 	@tools/dev/check tsan
 check-e2e: ## end-to-end tests with real daemons
 	@tools/dev/check e2e
+
+FUZZ_SECS ?= 60
+fuzz: $(patsubst tests/fuzz/fuzz_%.c,fuzz-%,$(wildcard tests/fuzz/fuzz_*.c)) ## libFuzzer for FUZZ_SECS each; one of them: make fuzz-nbd
+fuzz-%:
+	@mkdir -p build/fuzz/corpus-$*
+	$(Q)$(MAKE) --no-print-directory -s VARIANT=fuzz CC=clang build/fuzz/tests/fuzz/fuzz_$*
+	build/fuzz/tests/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECS) -max_len=4096 -timeout=10 -print_final_stats=1 \
+		build/fuzz/corpus-$* tests/fuzz/corpus-$*
 
 lint: ## layout, include rules, forbidden calls, shell scripts
 	@tools/dev/lint

@@ -145,7 +145,7 @@ static bool info_is_wanted(struct cursor requests, enum nbd_info what)
 static void info_put(struct nbd_conn *c, enum nbd_info type, const char *text)
 {
 	uint32_t len = (uint32_t)strlen(text);
-	struct be16 wire = to_be16(type);
+	struct be16 wire = to_be16((uint16_t)type);
 	uint8_t *p = reply_put(c, NBD_REP_INFO, (uint32_t)sizeof(wire) + len);
 
 	memcpy(p, &wire, sizeof(wire));
