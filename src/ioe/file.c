@@ -67,14 +67,18 @@ err_free:
 static int description_open(const char *path, int flags, int *ret_fd, char *errmsg)
 {
 	int how = O_CLOEXEC | (flags & IOE_OPEN_RDONLY ? O_RDONLY : O_RDWR);
-	struct stat st;
+	struct stat st = {0};
 	int fd;
 
 	if (flags & IOE_OPEN_CREATE)
 		how |= O_CREAT | O_EXCL;
-	else if ((flags & IOE_OPEN_LOCK) && !stat(path, &st) && S_ISBLK(st.st_mode))
-		how |=
-		    O_EXCL; /* refused while it is mounted, part of a RAID, or opened like this by another */
+	else if (stat(path, &st))
+		return -errno;
+	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return -ENOTBLK; /* opening a pipe would wait for its other end */
+	/* O_EXCL on a block device is refused while it is mounted, part of a RAID, or opened like this by another. */
+	if ((flags & IOE_OPEN_LOCK) && S_ISBLK(st.st_mode))
+		how |= O_EXCL;
 	fd = open(path, how, 0600);
 	if (fd < 0 && errno == EBUSY) {
 		if (errmsg)

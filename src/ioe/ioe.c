@@ -316,7 +316,7 @@ static void sock_request(struct ioe *e, struct ioe_req *r, enum ioe_op op, struc
 	r->iov = iov;
 	r->iov_n = iov_n;
 	s->in_flight++;
-	check(iov_n >= 0 && iov_n <= IOE_IOV_MAX);
+	check(iov_n >= (op == IOE_RECV) && iov_n <= IOE_IOV_MAX);
 	check(s->is_listener == (op == IOE_ACCEPT));
 	e->ops->submit(e, r);
 }

@@ -70,7 +70,7 @@ struct ioe_req {
 			struct ioe_sock *sock;
 			struct iovec *
 			    iov; /* the caller's; must live until completion; the engine may change it */
-			int iov_n; /* at most IOE_IOV_MAX */
+			int iov_n; /* at most IOE_IOV_MAX; RECV: at least 1 */
 		};
 		uint64_t deadline_ns;	       /* TIMER: of ioe_now_ns() */
 		void (*fn)(struct ioe_req *r); /* WORK */

@@ -317,6 +317,8 @@ static void disk_cqe(struct uring *u, struct ioe_req *r, int res)
 		go = 1;
 	if (go == 1 && cancelled)
 		go = -ECANCELED; /* it was interrupted, or came back in part */
+	else if (go == -ECANCELED && !cancelled)
+		go = 1; /* nobody asked for that */
 	if (go == 1) {
 		r->stage = FILE_QUEUED;
 		list_push_front(&u->host.disk, &r->link);

@@ -403,6 +403,9 @@ static void what_is_no_file_is_refused(void **state)
 
 	assert_true(ioe_file_open(fx->e, fx->dir, 0, &f, errmsg) < 0);
 	assert_true(ioe_file_open(fx->e, "/dev/null", 0, &f, errmsg) < 0);
+	assert_int_equal(mkfifo(ioe_fixture_path(fx, "pipe"), 0600), 0);
+	assert_true(
+	    ioe_file_open(fx->e, ioe_fixture_path(fx, "pipe"), IOE_OPEN_RDONLY, &f, errmsg) < 0);
 	assert_true(strlen(errmsg) > 0);
 	assert_true(ioe_file_open(fx->e, "/no/such/dir/f", IOE_OPEN_CREATE, &f, errmsg) < 0);
 }
