@@ -40,6 +40,7 @@ struct device_format {
 	struct uuid uuid;
 	/* private */
 	void *priv;
+	struct ioe_req priv_io;
 };
 /* Writes every structure, flushes, and the superblocks last: an interrupted format leaves what is not a Strata device. */
 void device_format(struct device_format *op);
@@ -70,6 +71,7 @@ struct device_open {
 	struct device *dev;
 	/* private */
 	void *priv;
+	struct ioe_req priv_io;
 };
 void device_open(struct device_open *op);
 

@@ -78,9 +78,11 @@ struct fmt_slot {
 	struct le64
 	    table_seq_min; /* block values count only from a table page of at least this sequence; below: all holes (ALLOC) */
 	struct le32 volume, layer, chunk;
-	struct le16 present_n;
+	struct le16
+	    present_n; /* exact for a slot that is not active; of an active one the table decides */
+	struct le16 bad_n;
 	uint8_t flags; /* enum fmt_slot_flags */
-	uint8_t reserved[49];
+	uint8_t reserved[47];
 };
 static_assert(sizeof(struct fmt_slot) == 96, "32 fit beside the descriptors");
 
@@ -164,7 +166,9 @@ struct fmt_journal_block {
 	    stable_lsn; /* every record up to it had its data and its journal block written before a flush that completed */
 	struct le64 meta_commit;       /* highest commit of the metadata server heard of */
 	struct le64 unresolved_blocks; /* so far */
-	uint8_t records[FMT_PAGE - 80];
+	struct uuid
+	    ring_nonce; /* of the restart ring that completes this journal; 0: there is none */
+	uint8_t records[FMT_PAGE - 96];
 };
 static_assert(sizeof(struct fmt_journal_block) == FMT_PAGE, "one page");
 
