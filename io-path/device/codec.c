@@ -80,7 +80,7 @@ void fmt_slot_page_prepare(struct fmt_slot_page *p, const struct fmt_slot_page_i
 
 static bool slot_is_sane(const struct fmt_slot *s)
 {
-	if (s->flags & ~(FMT_SLOT_OPEN | FMT_SLOT_ACTIVE) ||
+	if (s->flags & ~(FMT_SLOT_OPEN | FMT_SLOT_ACTIVE | FMT_SLOT_COUNTED) ||
 	    !bytes_are_zero(s->reserved, sizeof(s->reserved)))
 		return false;
 	if (get_le16(s->present_n) > CHUNK_BLOCKS_MAX || get_le16(s->bad_n) > CHUNK_BLOCKS_MAX)

@@ -78,7 +78,8 @@ void device_open(struct device_open *op);
 /* Two-phase: new requests fail, those in flight finish, what is dirty is checkpointed, CLEAN is written, the lock given up, then done. */
 void device_close(struct device *dev, void (*done)(void *arg, int status), void *arg);
 
-/* Gives the device the number that the metadata server chose for it, kept in the superblock. Once set it never changes (-EEXIST). */
+/* Gives the device the number that the metadata server chose for it, kept in the superblock. Once set it never changes (-EEXIST).
+ * `done` runs from the loop, except with -ENOMEM, which may come at once. */
 void device_set_number(struct device *dev, device_no no, void (*done)(void *arg, int status),
 		       void *arg);
 
@@ -138,6 +139,7 @@ struct device_info {
 	uint64_t table_cache_bytes, table_cache_hits, table_cache_misses;
 	uint64_t journal_blocks, journal_records, flushes, checkpoints, active_slots;
 	uint64_t reads, writes, clears, frees, read_bytes, write_bytes;
+	uint64_t read_errors, write_errors; /* of the medium, as requests met them */
 };
 void device_info(struct device *dev, struct device_info *ret_info);
 

@@ -69,6 +69,7 @@ enum fmt_slot_flags {
 	FMT_SLOT_OPEN = 1 << 0,
 	FMT_SLOT_ACTIVE =
 	    1 << 1, /* may hold unfinished overwrites: verify before trusting (replay) */
+	FMT_SLOT_COUNTED = 1 << 2, /* present_n and bad_n are those of its table's current home */
 };
 
 struct fmt_slot {

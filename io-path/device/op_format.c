@@ -16,7 +16,8 @@
 #include "src/base/mem.h"
 
 enum { BUF_BYTES = 1 << 20, EDGE_BYTES = 1 << 20 };
-static_assert((int)EDGE_BYTES == (int)FMT_REGISTRY_OFFSET, "both superblocks are in the first edge");
+static_assert((int)EDGE_BYTES == (int)FMT_REGISTRY_OFFSET,
+	      "both superblocks are in the first edge");
 
 struct format {
 	struct device_format *op;

@@ -48,7 +48,10 @@ uint64_t pins_tail(struct pins *p, uint64_t open_lsn)
 
 	while (p->low < last && list_empty(bucket_of(p, p->low)))
 		p->low++;
-	p->tail = MAX(p->tail, MIN(open_lsn, p->low * p->stretch_blocks));
+	if (list_empty(bucket_of(p, p->low))) /* then low is the last one */
+		p->tail = open_lsn;
+	else
+		p->tail = MAX(p->tail, MIN(open_lsn, p->low * p->stretch_blocks));
 	return p->tail;
 }
 

@@ -21,8 +21,8 @@ struct pin {
 
 struct pins {
 	uint32_t stretch_blocks;
-	uint64_t tail;	  /* as last computed */
-	uint64_t low;	  /* number of the oldest stretch that may have pins */
+	uint64_t tail; /* as last computed */
+	uint64_t low;  /* number of the oldest stretch that may have pins */
 	struct list buckets[PINS_BUCKETS];
 };
 

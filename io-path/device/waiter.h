@@ -8,7 +8,7 @@
 #include "src/base/list.h"
 
 struct waiter {
-	struct list link; /* in the queue; by itself when not waiting */
+	struct list link;			  /* in the queue; by itself when not waiting */
 	void (*fn)(struct waiter *w, int status); /* the waiter's again from here on */
 	uint64_t lsn;				  /* what for, where the queue has an order */
 	uint32_t bytes;

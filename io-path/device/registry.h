@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* registry.h - the EPOCH and LAYER records: in memory whole, on the device in the registry halves and in the journal since. */
+#ifndef STRATA_IO_PATH_DEVICE_REGISTRY_H
+#define STRATA_IO_PATH_DEVICE_REGISTRY_H
+
+#include <stdbool.h>
+
+#include "io-path/device/device.h"
+#include "io-path/device/format.h"
+#include "io-path/device/pins.h"
+#include "io-path/device/waiter.h"
+
+struct registry {
+	struct fmt_rec_layer **layers; /* sorted by layer id; one allocation each */
+	uint32_t layers_n, layers_room;
+	uint64_t layers_bytes, epochs_bytes; /* of all records */
+	struct pin pin;
+	uint64_t last_lsn; /* of its youngest record */
+	/* the current half */
+	uint64_t seq;
+	uint32_t half;
+};
+
+int registry_init(struct device *dev);
+void registry_free(struct device *dev);
+
+/* Is there room for a record more in a half? Layers may take three quarters of it, so that epochs always find some. */
+bool registry_has_room(const struct device *dev, enum fmt_record_type type, uint32_t bytes);
+/* The record is in the journal at lsn. */
+void registry_touch(struct device *dev, uint64_t lsn);
+/* The newest record (by commit) of a layer counts. 0 or -ENOMEM */
+int registry_put_layer(struct device *dev, const struct fmt_rec_layer *rec);
+
+/* The pages of the older half with everything there is now, in memory that is the caller's. 0, -ENOMEM, -E_FORMAT (too much) */
+int registry_encode(struct device *dev, uint64_t from_lsn, uint8_t **ret_buf,
+		    uint32_t *ret_pages_n);
+/* Takes over what a half holds. 0, -E_FORMAT, -ENOMEM */
+int registry_apply(struct device *dev, const struct fmt_record *rec);
+uint32_t registry_pages_max(const struct device *dev);
+
+#endif

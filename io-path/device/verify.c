@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verify.c - one slot after the other, one read at a time.
+ *
+ *   the first doubtful slot -> an op of the device's own on a stretch of it* -> TABLE* -> DATA* -> compare -> [RECORDS*] -> the next
+ *
+ * Requests of clients overlapping the stretch wait as for any read of theirs. A block that is no data, or matches, is verified. One that does not
+ * match is what the power loss left of an unfinished write: with a single copy there is nothing better, so its bytes are accepted, by a
+ * record, and counted. When no block of the slot is doubtful any more it is like any other active slot, and retires. */
+#include "io-path/device/verify.h"
+
+#include "io-path/device/dev.h"
+#include "src/base/crc.h"
+#include "src/base/log.h"
+#include "src/base/math.h"
+#include "src/base/mem.h"
+
+static void verify_next(struct waiter *w, int status);
+static void verify_begin(struct op *op);
+static void verify_table(struct waiter *w, int status);
+static void verify_read(struct op *op);
+static void verify_read_done(struct ioe_req *io);
+static void verify_compare(struct op *op);
+static void verify_correct(struct op *op, int status);
+static void verify_op_done(struct op *op, int status);
+
+void verify_accept(struct op *op, uint32_t block, uint32_t value)
+{
+	struct device *dev = op->dev;
+
+	if (dev->read_only)
+		return;
+	dev->journal.unresolved_blocks++;
+	op_change_blocks(op, block, 1, &value);
+	slot_doubt_clear(dev, op->run, block, 1);
+	device_event(dev, "unresolved",
+		     "slot %u block %u: an unfinished write was accepted after power loss",
+		     op->slot, block);
+}
+
+/* ---- the round -------------------------------------------------------------------------------------------------------- */
+
+void verify_start(struct device *dev)
+{
+	struct verify *v = &dev->verify;
+
+	waiter_init(&v->wait);
+	if (dev->slots.doubtful_n == 0)
+		return;
+	v->buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)VERIFY_BLOCKS * BLOCK_BYTES);
+	if (!v->buf) { /* clients' own reads still verify what they touch */
+		log_warn("no memory to verify in the background", "device=%s", dev->path);
+		return;
+	}
+	v->running = true;
+	verify_next(&v->wait, 0);
+}
+
+void verify_stop(struct device *dev)
+{
+	dev->verify.running = false;
+}
+
+void verify_free(struct device *dev)
+{
+	mem_free(dev->verify.buf);
+}
+
+bool verify_is_idle(const struct device *dev)
+{
+	return !dev->verify.op;
+}
+
+static struct slot_run *first_doubtful(struct device *dev)
+{
+	list_for_each (l, &dev->slots.active) {
+		struct slot_run *run = list_entry(l, struct slot_run, link);
+
+		if (run->doubt)
+			return run;
+	}
+	return NULL;
+}
+
+static uint32_t first_block(const struct slot_run *run)
+{
+	uint32_t block = 0;
+
+	while (!slot_doubts(run, block))
+		block++;
+	return block;
+}
+
+static void verify_next(struct waiter *w, int status)
+{
+	struct device *dev = container_of(w, struct device, verify.wait);
+	struct verify *v = &dev->verify;
+	struct slot_run *run = v->running && !status && !dev->failed ? first_doubtful(dev) : NULL;
+
+	v->op = NULL;
+	if (!run) {
+		v->running = false;
+		return;
+	}
+	v->op = op_new_own(dev, verify_begin);
+	if (!v->op) {
+		waiter_push(&dev->ops.own_waiters, w, verify_next);
+		return;
+	}
+	v->op->own_done = verify_op_done;
+	v->op->slot = run->slot;
+	v->op->block = first_block(run);
+	v->op->blocks_n = MIN((uint32_t)VERIFY_BLOCKS, dev->geo.blocks_per_chunk - v->op->block);
+	v->op->buf = v->buf;
+	op_enter_slot(v->op);
+}
+
+/* Not at once: many holes in a row would be many calls within each other. */
+static void verify_op_done(struct op *op, int status)
+{
+	struct device *dev = op->dev;
+
+	(void)status;
+	dev->verify.op = NULL;
+	if (dev->verify.running)
+		waiter_push(&dev->ops.own_waiters, &dev->verify.wait, verify_next);
+}
+
+/* ---- a stretch -------------------------------------------------------------------------------------------------------- */
+
+static void verify_begin(struct op *op)
+{
+	struct device *dev = op->dev;
+
+	/* it may have been freed, or verified by clients, while this waited for its turn */
+	if (!op->run->doubt || dev->failed || op_get_page(op) || table_track(dev, op->page))
+		op_finish(op, 0);
+	else if (!op->page->loaded)
+		tables_wait(op->page, &op->wait, verify_table);
+	else
+		verify_read(op);
+}
+
+static void verify_table(struct waiter *w, int status)
+{
+	struct op *op = container_of(w, struct op, wait);
+
+	if (status)
+		op_finish(op, status);
+	else
+		verify_read(op);
+}
+
+static const uint32_t *table_values(const struct op *op)
+{
+	return op->page->values + geometry_table_value_of(&op->dev->geo, op->slot) + op->block;
+}
+
+static bool needs_look(const struct op *op, uint32_t i)
+{
+	return slot_doubts(op->run, op->block + i) && table_is_data(table_values(op)[i]);
+}
+
+static void verify_read(struct op *op)
+{
+	struct device *dev = op->dev;
+	uint32_t from = 0, to = op->blocks_n;
+
+	while (from < to && !needs_look(op, from))
+		from++;
+	while (to > from && !needs_look(op, to - 1))
+		to--;
+	op->data_first = from;
+	op->data_n = to - from;
+	op->mismatches_n = 0;
+	if (op->data_n == 0) {
+		verify_compare(op);
+		return;
+	}
+	ioe_read(dev->ioe, &op->io, dev->file,
+		 geometry_slot_offset(&dev->geo, op->slot) +
+		     (uint64_t)(op->block + from) * BLOCK_BYTES,
+		 op->buf, (uint64_t)op->data_n * BLOCK_BYTES, verify_read_done);
+}
+
+static void verify_read_done(struct ioe_req *io)
+{
+	struct op *op = container_of(io, struct op, io);
+
+	if (io->status && !op->dev->failed)
+		device_event(op->dev, "unreadable",
+			     "slot %u blocks %u to %u cannot be read to verify them", op->slot,
+			     op->block + op->data_first,
+			     op->block + op->data_first + op->data_n - 1);
+	op->io_status = io->status;
+	verify_compare(op);
+}
+
+static uint32_t found(const struct op *op, uint32_t i)
+{
+	const uint8_t *bytes = (uint8_t *)op->buf + (size_t)(i - op->data_first) * BLOCK_BYTES;
+
+	return fmt_block_value(crc32c(bytes, BLOCK_BYTES), op->dev->slots.slots[op->slot].cgen,
+			       op->block + i);
+}
+
+/* What cannot be read is no longer in doubt: should it ever be read again, it has to match. */
+static void verify_compare(struct op *op)
+{
+	for (uint32_t i = 0; i < op->blocks_n && op->run->doubt; i++) {
+		if (needs_look(op, i) && !op->io_status && found(op, i) != table_values(op)[i])
+			op->mismatches_n++;
+		else
+			slot_doubt_clear(op->dev, op->run, op->block + i, 1);
+	}
+	if (op->mismatches_n == 0)
+		op_finish(op, 0);
+	else if (op_reserve(op, JOURNAL_FREE, op->mismatches_n, op->mismatches_n, verify_correct))
+		verify_correct(op, 0);
+}
+
+static void verify_correct(struct op *op, int status)
+{
+	for (uint32_t i = 0; i < op->blocks_n && !status && op->run->doubt; i++) {
+		uint32_t value;
+
+		if (!needs_look(op, i))
+			continue;
+		value = found(op, i);
+		if (value == table_values(op)[i])
+			slot_doubt_clear(op->dev, op->run, op->block + i, 1);
+		else
+			verify_accept(op, op->block + i, value);
+	}
+	op_finish(op, status);
+}
