@@ -193,7 +193,8 @@ void op_alloc(struct op *op)
 	struct slot_claim claim = op_claim(op);
 
 	check(op->journal_bytes >= sizeof(struct fmt_rec_alloc));
-	op->journal_bytes -= (uint32_t)sizeof(struct fmt_rec_alloc); /* given back by journal_add() */
+	op->journal_bytes -=
+	    (uint32_t)sizeof(struct fmt_rec_alloc); /* given back by journal_add() */
 	slot_alloc(op->dev, op->page, op->slot, &claim, op->r->epoch);
 }
 

@@ -22,7 +22,8 @@ int slots_init(struct device *dev)
 	list_init(&s->active);
 	list_init(&s->runs_free);
 	list_init(&s->slabs);
-	s->active_max = (uint32_t)MIN(active_max, MAX((uint64_t)dev->geo.total.slots, (uint64_t)ACTIVE_MIN));
+	s->active_max =
+	    (uint32_t)MIN(active_max, MAX((uint64_t)dev->geo.total.slots, (uint64_t)ACTIVE_MIN));
 	/* never touched where the device was never used: costs no memory there */
 	s->slots = mem_zalloc_array(dev->geo.total.slots, sizeof(*s->slots));
 	s->pages = mem_zalloc_array(dev->geo.total.slot_pages, sizeof(*s->pages));
