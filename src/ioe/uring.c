@@ -36,6 +36,7 @@ struct uring {
 	bool started;		       /* the loop's thread has taken the ring */
 	bool wake_armed, signal_armed; /* the ring watches wake_fd, signal_fd */
 	uint32_t in_kernel;	       /* file requests */
+	bool put_off;		       /* the last turn left its submissions in the ring */
 	uint64_t wake_count;
 	/* Messages of sends that wait in the ring for the next submit; the kernel copies them then. */
 	struct msghdr msgs[SQ_ENTRIES];
@@ -49,6 +50,7 @@ static int ring_open(struct io_uring *ring);
 static void ring_start(struct uring *u);
 static void disk_push(struct uring *u);
 static void wait_for_cqes(struct uring *u, uint64_t wait_ns);
+static bool may_put_off(struct uring *u);
 static bool spin(struct uring *u, uint64_t wait_ns);
 static void reap(struct uring *u);
 static void disk_cqe(struct uring *u, struct ioe_req *r, int res);
@@ -243,10 +245,18 @@ static void wait_for_cqes(struct uring *u, uint64_t wait_ns)
 							      wait_ns == UINT64_MAX ? NULL : &ts,
 							      NULL));
 		host_sleep_end(h);
-	} else if (io_uring_sq_ready(&u->ring) || kernel_has_more(u)) {
+	} else if (kernel_has_more(u) || (io_uring_sq_ready(&u->ring) && !may_put_off(u))) {
 		enter_result(io_uring_submit_and_get_events(&u->ring));
 	}
 	reap(u);
+}
+
+/* Callbacks that are due may be followed by nothing but a wait, as those of sends usually are: then one call submits and waits. So what is
+ * queued stays in the ring for the length of those callbacks, but never for a second turn. */
+static bool may_put_off(struct uring *u)
+{
+	u->put_off = !u->put_off && !list_empty(&u->host.ioe.ready);
+	return u->put_off;
 }
 
 /* Watches the ring for a while instead of sleeping. True: something came. */
