@@ -33,7 +33,7 @@ struct meta_req { /* head of every request below */
 	int status;
 	char errmsg[ERRMSG_LEN];
 	struct list link;
-	uint64_t priv[4];
+	uint64_t priv[8];
 };
 
 /* Asks to own the volume. On success this node is the owner at `epoch`; asking again while it owns it is answered with the same epoch

@@ -56,6 +56,9 @@ enum {
 	CONTROL_TEXT_MAX = 1023,
 };
 
+/* flags of a LayerRecord; the device format's own (io-path/device/device.h) */
+enum { CONTROL_LAYER_DELETED = 1 << 0, CONTROL_LAYER_FROZEN = 1 << 1 };
+
 const char *control_name(uint16_t type); /* "HELLO"; "?" for an unknown one */
 
 /* 0; -EOPNOTSUPP (unknown type), -E_PROTOCOL (malformed), -ENOMEM */

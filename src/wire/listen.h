@@ -12,6 +12,7 @@ struct listener {
 	char addr[IOE_ADDR_MAX]; /* its own, in the form ioe_connect() takes */
 	/* The socket is the callee's. */
 	void (*accepted)(struct listener *l, struct ioe_sock *s);
+	void *arg;	    /* the owner's */
 	struct ioe_req req; /* the accept, or the timer before the next one */
 	void (*closed)(void *arg);
 	void *closed_arg;
