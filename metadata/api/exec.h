@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exec.h - what the files of the executor share. */
+#ifndef STRATA_METADATA_API_EXEC_H
+#define STRATA_METADATA_API_EXEC_H
+
+#include "metadata/api/executor.h"
+
+/* One request being executed. Operations of verbs that wait for something begin with it. */
+struct exec {
+	struct list link;
+	struct admin *a;
+	struct admin_req *r;
+};
+
+/* The ends: each answers, and frees the operation. */
+void exec_answer(struct exec *x, int status, json_t *answer);
+void exec_answer_text(struct exec *x, char *text);
+void exec_fail(struct exec *x, enum admin_code code, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* What a part of the server said: code by admin_code_of(status), `errmsg` or what the status means. */
+void exec_fail_status(struct exec *x, int status, const char *hint, const char *errmsg);
+
+/* An operation that begins with struct exec, zeroed behind it. NULL: memory is short, and that was answered. */
+void *exec_grow(struct exec *x, size_t bytes);
+
+/* A page of a list: items is taken; next may be NULL. */
+void exec_answer_page(struct exec *x, json_t *items, const char *next);
+/* The `after` of a list by number: false when it is none, and that was answered. */
+bool exec_after_number(struct exec *x, uint64_t *ret_after);
+
+json_t *exec_time(uint64_t wall_ns); /* RFC 3339; null for 0 */
+json_t *exec_uuid(const struct uuid *u);
+
+struct cluster_node *exec_node(struct exec *x, const char *text, int64_t number);
+json_t *exec_device_json(struct cluster *c, const struct cluster_device *d);
+json_t *exec_job_json(struct admin *a, const struct san_job *job);
+
+void exec_status(struct exec *x);
+void exec_node_list(struct exec *x);
+void exec_node_show(struct exec *x);
+void exec_pool_list(struct exec *x);
+void exec_pool_show(struct exec *x);
+void exec_device_list(struct exec *x);
+void exec_device_add(struct exec *x);
+void exec_device_show(struct exec *x);
+void exec_device_remove(struct exec *x);
+void exec_volume_list(struct exec *x);
+void exec_volume_create(struct exec *x);
+void exec_volume_show(struct exec *x);
+void exec_volume_resize(struct exec *x);
+void exec_volume_delete(struct exec *x);
+void exec_volume_map(struct exec *x);
+void exec_volume_stats(struct exec *x);
+void exec_export_list(struct exec *x);
+void exec_export_show(struct exec *x);
+void exec_job_list(struct exec *x);
+void exec_job_show(struct exec *x);
+void exec_job_cancel(struct exec *x);
+void exec_event_list(struct exec *x);
+void exec_check(struct exec *x);
+void exec_metadata_backup(struct exec *x);
+void exec_metrics(struct exec *x);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exec_volume.c - volumes and exports. */
+#include <stdio.h>
+#include <string.h>
+
+#include "metadata/api/exec.h"
+
+static const char *const write_caches[] = {[SAN_CACHE_AUTO] = "auto",
+					   [SAN_CACHE_WRITEBACK] = "writeback",
+					   [SAN_CACHE_WRITETHROUGH] = "writethrough"};
+
+static json_t *volume_json(struct admin *a, const struct san_volume *v)
+{
+	struct cluster_pool *p = cluster_pool_by_no(a->cluster, v->pool);
+
+	return json_pack(
+	    "{s:s, s:o, s:I, s:I, s:I, s:s, s:i, s:i, s:s, s:s, s:o, s:I, s:I, s:o, s:b}", "name",
+	    v->name, "uuid", exec_uuid(&v->uuid), "id", (json_int_t)v->id, "size_bytes",
+	    (json_int_t)v->size_bytes, "used_bytes", (json_int_t)(v->chunks_n << v->chunk_shift),
+	    "pool", p ? p->name : "", "sector_bytes", (int)v->sector_bytes, "chunk_bytes",
+	    1 << v->chunk_shift, "write_cache",
+	    v->write_cache < ARRAY_LEN(write_caches) ? write_caches[v->write_cache] : "auto",
+	    "state", v->state == SAN_VOLUME_DELETING ? "deleting" : "ok", "created",
+	    exec_time(v->created_ns), "layer", (json_int_t)v->head, "epoch", (json_int_t)v->epoch,
+	    "owner", v->is_open ? json_integer(v->owner) : json_null(), "open", (int)v->is_open);
+}
+
+static void no_volume(struct exec *x, int status, const char *errmsg)
+{
+	if (status == -ENOENT)
+		exec_fail(x, ADMIN_E_NOT_FOUND, "'strata volume list' shows them.",
+			  "there is no volume %s", x->r->subject);
+	else
+		exec_fail_status(x, status, "", errmsg);
+}
+
+/* ---- lists: of volumes, and of the same as exports ---------------------------------------------------------------------------------------- */
+
+struct exec_volumes {
+	struct exec x;
+	struct san_volume_list list;
+	json_t *(*json)(struct admin *a, const struct san_volume *v);
+	struct san_volume volumes[];
+};
+
+static void list_done(struct san_req *req);
+
+static void list_begin(struct exec *x, json_t *(*json)(struct admin *a, const struct san_volume *v))
+{
+	const char *after = admin_text(x->r, "after");
+	uint32_t limit = (uint32_t)admin_int(x->r, "limit");
+	struct exec_volumes *op = exec_grow(x, sizeof(*op) + limit * sizeof(struct san_volume));
+
+	if (!op)
+		return;
+	if (after && strlen(after) > NAME_LEN_MAX) {
+		exec_fail(&op->x, ADMIN_E_INVALID, "Pass the 'next' of the page before.",
+			  "after is longer than a name");
+		return;
+	}
+	snprintf(op->list.after, sizeof(op->list.after), "%s", after ? after : "");
+	op->json = json;
+	op->list.volumes = op->volumes;
+	op->list.volumes_max = limit;
+	op->list.req.done = list_done;
+	san_volume_list(op->x.a->cluster->san, &op->list);
+}
+
+static void list_done(struct san_req *req)
+{
+	struct exec_volumes *op = container_of(req, struct exec_volumes, list.req);
+	uint32_t n = op->list.volumes_n;
+	json_t *items;
+
+	if (req->status) {
+		exec_fail_status(&op->x, req->status, "", req->errmsg);
+		return;
+	}
+	items = json_array();
+	for (uint32_t i = 0; i < n; i++)
+		json_array_append_new(items, op->json(op->x.a, &op->volumes[i]));
+	exec_answer_page(&op->x, items, op->list.more && n ? op->volumes[n - 1].name : NULL);
+}
+
+void exec_volume_list(struct exec *x)
+{
+	list_begin(x, volume_json);
+}
+
+/* ---- show ---------------------------------------------------------------------------------------------------------------------------- */
+
+struct exec_get {
+	struct exec x;
+	struct san_volume_get get;
+	json_t *(*json)(struct admin *a, const struct san_volume *v);
+};
+
+static void get_done(struct san_req *req);
+
+static void get_begin(struct exec *x, json_t *(*json)(struct admin *a, const struct san_volume *v))
+{
+	struct exec_get *op = exec_grow(x, sizeof(*op));
+
+	if (!op)
+		return;
+	op->json = json;
+	op->get.name = op->x.r->subject;
+	op->get.req.done = get_done;
+	san_volume_get(op->x.a->cluster->san, &op->get);
+}
+
+static void get_done(struct san_req *req)
+{
+	struct exec_get *op = container_of(req, struct exec_get, get.req);
+
+	if (req->status)
+		no_volume(&op->x, req->status, req->errmsg);
+	else
+		exec_answer(&op->x, 200, op->json(op->x.a, &op->get.volume));
+}
+
+void exec_volume_show(struct exec *x)
+{
+	get_begin(x, volume_json);
+}
+
+/* ---- create -------------------------------------------------------------------------------------------------------------------------- */
+
+struct exec_create {
+	struct exec x;
+	struct san_volume_create create;
+};
+
+static void create_done(struct san_req *req);
+
+static enum san_write_cache write_cache_of(const char *word)
+{
+	for (size_t i = 0; i < ARRAY_LEN(write_caches); i++)
+		if (!strcmp(word, write_caches[i]))
+			return (enum san_write_cache)i;
+	check_unreachable("validated");
+}
+
+void exec_volume_create(struct exec *x)
+{
+	struct cluster_pool *p = cluster_pool_by_name(x->a->cluster, admin_text(x->r, "pool"));
+	struct exec_create *op;
+
+	if (!p) {
+		exec_fail(x, ADMIN_E_NOT_FOUND, "'strata pool list' shows them.",
+			  "there is no pool %s", admin_text(x->r, "pool"));
+		return;
+	}
+	op = exec_grow(x, sizeof(*op));
+	if (!op)
+		return;
+	op->create.name = admin_text(op->x.r, "name");
+	op->create.size_bytes = (uint64_t)admin_int(op->x.r, "size_bytes");
+	op->create.sector_bytes = (uint32_t)admin_int(op->x.r, "sector_bytes");
+	op->create.chunk_shift = p->chunk_shift;
+	op->create.pool = p->no;
+	op->create.write_cache = write_cache_of(admin_text(op->x.r, "write_cache"));
+	op->create.req.done = create_done;
+	san_volume_create(op->x.a->cluster->san, &op->create);
+}
+
+static void create_done(struct san_req *req)
+{
+	struct exec_create *op = container_of(req, struct exec_create, create.req);
+
+	if (req->status == -EEXIST)
+		exec_fail(&op->x, ADMIN_E_EXISTS, "Choose another name.",
+			  "there is a volume %s already", op->create.name);
+	else if (req->status)
+		exec_fail_status(&op->x, req->status, "", req->errmsg);
+	else
+		exec_answer(&op->x, 201, volume_json(op->x.a, &op->create.volume));
+}
+
+/* ---- resize -------------------------------------------------------------------------------------------------------------------------- */
+
+struct exec_resize {
+	struct exec x;
+	struct san_volume_get get;
+	struct san_volume_set set;
+};
+
+static void resize_got(struct san_req *req);
+static void resize_done(struct san_req *req);
+
+void exec_volume_resize(struct exec *x)
+{
+	struct exec_resize *op = exec_grow(x, sizeof(*op));
+
+	if (!op)
+		return;
+	op->get.name = op->x.r->subject;
+	op->get.req.done = resize_got;
+	san_volume_get(op->x.a->cluster->san, &op->get);
+}
+
+static void resize_got(struct san_req *req)
+{
+	struct exec_resize *op = container_of(req, struct exec_resize, get.req);
+	uint64_t size = (uint64_t)admin_int(op->x.r, "size_bytes");
+
+	if (req->status) {
+		no_volume(&op->x, req->status, req->errmsg);
+		return;
+	}
+	if (size < op->get.volume.size_bytes) {
+		exec_fail(&op->x,
+			  admin_bool(op->x.r, "shrink") ? ADMIN_E_NOT_SUPPORTED : ADMIN_E_INVALID,
+			  "Make a smaller volume and copy what is needed.",
+			  "volumes only grow: %s has %llu bytes", op->x.r->subject,
+			  (unsigned long long)op->get.volume.size_bytes);
+		return;
+	}
+	op->set.name = op->x.r->subject;
+	op->set.size_bytes = size;
+	op->set.write_cache = -1;
+	op->set.req.done = resize_done;
+	san_volume_set(op->x.a->cluster->san, &op->set);
+}
+
+static void resize_done(struct san_req *req)
+{
+	struct exec_resize *op = container_of(req, struct exec_resize, set.req);
+
+	if (req->status) {
+		no_volume(&op->x, req->status, req->errmsg);
+		return;
+	}
+	cluster_volume_news(op->x.a->cluster, &op->set.volume);
+	exec_answer(&op->x, 200, volume_json(op->x.a, &op->set.volume));
+}
+
+/* ---- delete -------------------------------------------------------------------------------------------------------------------------- */
+
+struct exec_delete {
+	struct exec x;
+	struct san_volume_delete del;
+};
+
+static void delete_done(struct san_req *req);
+
+void exec_volume_delete(struct exec *x)
+{
+	struct exec_delete *op = exec_grow(x, sizeof(*op));
+
+	if (!op)
+		return;
+	op->del.name = op->x.r->subject;
+	op->del.req.done = delete_done;
+	san_volume_delete(op->x.a->cluster->san, &op->del);
+}
+
+static void delete_done(struct san_req *req)
+{
+	struct exec_delete *op = container_of(req, struct exec_delete, del.req);
+
+	if (req->status == -E_IN_USE)
+		exec_fail(&op->x, ADMIN_E_IN_USE,
+			  "Disconnect its clients; 'strata export show' tells where it is open.",
+			  "volume %s is open", op->x.r->subject);
+	else if (req->status == -ENOTEMPTY)
+		exec_fail(&op->x, ADMIN_E_IN_USE, "Delete those first.", "%s", req->errmsg);
+	else if (req->status)
+		no_volume(&op->x, req->status, req->errmsg);
+	else
+		exec_answer(&op->x, 202, json_pack("{s:I}", "job", (json_int_t)op->del.job));
+}
+
+/* ---- exports ------------------------------------------------------------------------------------------------------------------------- */
+
+static void add_uris(json_t *uris, const struct cluster_node *n, const char *volume)
+{
+	for (uint32_t i = 0; i < n->nbd.n; i++) {
+		char uri[CLUSTER_URI_LEN];
+
+		cluster_nbd_uri(n->nbd.list[i], volume, uri);
+		json_array_append_new(uris,
+				      json_pack("{s:i, s:s}", "node", (int)n->no, "uri", uri));
+	}
+}
+
+/* The owner first: it alone serves the volume while it has it open. Then whoever is online. */
+static json_t *export_json(struct admin *a, const struct san_volume *v)
+{
+	struct cluster_node *owner = v->is_open ? cluster_node_by_no(a->cluster, v->owner) : NULL;
+	json_t *uris = json_array();
+
+	if (owner)
+		add_uris(uris, owner, v->name);
+	list_for_each (l, &a->cluster->nodes) {
+		struct cluster_node *n = list_entry(l, struct cluster_node, link);
+
+		if (n != owner && n->session)
+			add_uris(uris, n, v->name);
+	}
+	return json_pack("{s:s, s:I, s:o, s:b, s:o}", "volume", v->name, "size_bytes",
+			 (json_int_t)v->size_bytes, "owner",
+			 owner ? json_integer(owner->no) : json_null(), "open", (int)v->is_open,
+			 "uris", uris);
+}
+
+void exec_export_list(struct exec *x)
+{
+	list_begin(x, export_json);
+}
+
+void exec_export_show(struct exec *x)
+{
+	get_begin(x, export_json);
+}
