@@ -33,7 +33,7 @@ CORE      := src/wire src/ioe src/model src/base
 IOPATH    := io-path/volume io-path/node io-path/device
 METADATA  := metadata/api metadata/rpc metadata/jobs metadata/policy metadata/cluster metadata/san metadata/store
 TARGETS   := targets/nbd
-MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib tests/lib/mock_volume tests/lib/nbd
+MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib tests/lib/mock_volume tests/lib/nbd tests/lib/mock_device tests/lib/cluster
 
 # what a program or the tests of a directory link, by name
 LINK_base     := src/base
@@ -49,6 +49,7 @@ LINK_store    := metadata/store $(CORE)
 LINK_san      := metadata/san metadata/store $(CORE)
 LINK_jobs     := metadata/jobs metadata/san metadata/store $(CORE)
 LINK_metadata := $(METADATA) $(CORE)
+LINK_cluster  := tests/lib/cluster tests/lib/mock_device io-path/node $(METADATA) $(CORE)
 LINK_fsck     := tools/fsck $(METADATA) $(IOPATH) $(CORE)
 LINK_all      := tools/fsck $(TARGETS) $(METADATA) $(IOPATH) $(CORE)
 
