@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "src/base/check.h"
-#include "src/base/mem.h"
 
 enum call_kind { CALL_OPEN, CALL_CLOSE, CALL_MAP, CALL_ALLOC, CALL_UPDATE, CALL_NAMES, CALL_FREE };
 
@@ -39,7 +38,7 @@ static struct meta_req *head_of(struct call *c)
 static struct call *call_new(struct meta *meta, enum call_kind kind, void *r)
 {
 	struct mock_meta *m = container_of(meta, struct mock_meta, meta);
-	struct call *c = calloc(1, sizeof(*c)); /* mem_fail_at() is not for us */
+	struct call *c = calloc(1, sizeof(*c));
 
 	check(c);
 	c->m = m;
@@ -208,7 +207,7 @@ void mock_meta_init(struct mock_meta *m, struct ioe *ioe, uint64_t seed, struct 
 	rand_seed(&m->rand, seed);
 	list_init(&m->waiting);
 	for (uint32_t d = 1; d <= devices_n; d++) {
-		m->used[d] = mem_zalloc(store->dev[d].slots_n);
+		m->used[d] = calloc(1, store->dev[d].slots_n);
 		check(m->used[d]);
 		m->free_n += store->dev[d].slots_n;
 	}
@@ -218,15 +217,15 @@ void mock_meta_free(struct mock_meta *m)
 {
 	check(m->in_flight == 0 && m->frees_in_flight == 0);
 	for (uint32_t d = 1; d <= m->devices_n; d++)
-		mem_free(m->used[d]);
+		free(m->used[d]);
 	for (uint32_t i = 0; i < m->volumes_n; i++)
 		for (uint32_t l = 0; l < m->volumes[i].layers_n; l++)
-			mem_free(m->volumes[i].layers[l]);
+			free(m->volumes[i].layers[l]);
 }
 
 static struct mock_layer *layer_new(struct mock_meta *m)
 {
-	struct mock_layer *l = mem_zalloc(sizeof(*l));
+	struct mock_layer *l = calloc(1, sizeof(*l));
 
 	check(l);
 	l->id = ++m->layer_last;
@@ -451,8 +450,9 @@ static int update_chunks(struct mock_meta *m, struct meta_update *r)
 		uint8_t kind = hid ? MAP_ZERO : MAP_UNMAPPED;
 
 		if ((e->kind == MAP_OPEN ? e->replicas[0].cgen : 0) != r->items[i].cgen) {
-			mock_store_violation(m->store, "update of chunk %u: another cgen",
-					     r->items[i].chunk);
+			if (!m->took_back)
+				mock_store_violation(m->store, "update of chunk %u: another cgen",
+						     r->items[i].chunk);
 			continue;
 		}
 		if (e->kind == MAP_OPEN)
@@ -515,4 +515,19 @@ bool mock_meta_move(struct mock_meta *m, struct mock_volume *v, uint32_t chunk)
 	m->used[old.replicas[0].dev][old.replicas[0].slot] = 0;
 	m->free_n++;
 	return true;
+}
+
+bool mock_meta_take_back(struct mock_meta *m, struct mock_volume *v)
+{
+	for (uint32_t c = 0; c < MOCK_CHUNKS_MAX; c++) {
+		struct map_entry *e = &v->layers[0]->map[c];
+
+		if (e->kind != MAP_OPEN || !(e->flags & MAP_RESERVED))
+			continue;
+		slot_give(m, e, true);
+		*e = (struct map_entry){.kind = MAP_UNMAPPED};
+		m->took_back = true;
+		return true;
+	}
+	return false;
 }

@@ -44,6 +44,7 @@ struct mock_meta {
 	layer_id layer_last;
 	uint8_t *used[MOCK_DEVICES_MAX + 1]; /* per slot */
 	struct list waiting;		     /* while away */
+	bool took_back;			     /* then an update may find another cgen */
 	uint32_t in_flight, frees_in_flight;
 	uint64_t opens, closes, maps, allocs, updates, reserved_allocs;
 };
@@ -61,5 +62,8 @@ struct map_entry *mock_meta_entry(struct mock_volume *v, uint32_t layer_index, u
 uint32_t mock_meta_mapped(struct mock_meta *m, uint8_t flags);
 /* Moves a mapped chunk to another slot, contents and all, as if the server had migrated it. */
 bool mock_meta_move(struct mock_meta *m, struct mock_volume *v, uint32_t chunk);
+
+/* The server takes a reserved chunk back without asking, as it may; false: there is none. */
+bool mock_meta_take_back(struct mock_meta *m, struct mock_volume *v);
 
 #endif

@@ -8,7 +8,6 @@
 
 #include "src/base/check.h"
 #include "src/base/crc.h"
-#include "src/base/mem.h"
 
 struct mock_io {
 	struct ioe_req timer;
@@ -50,7 +49,7 @@ void mock_store_init(struct mock_store *m, struct ioe *ioe, uint64_t seed, uint3
 	for (uint32_t d = 1; d <= devices_n; d++) {
 		m->dev[d].slots_n = slots_n;
 		m->dev[d].incarnation = 1;
-		m->dev[d].slots = mem_zalloc_array(slots_n, sizeof(m->dev[d].slots[0]));
+		m->dev[d].slots = calloc(slots_n, sizeof(m->dev[d].slots[0]));
 		check(m->dev[d].slots);
 		list_init(&m->dev[d].waiting);
 	}
@@ -59,10 +58,10 @@ void mock_store_init(struct mock_store *m, struct ioe *ioe, uint64_t seed, uint3
 static void slot_close(struct mock_store *m, struct mock_slot *s)
 {
 	for (uint32_t b = 0; s->open && b < m->chunk_blocks; b++) {
-		mem_free(s->blocks[b].data);
-		mem_free(s->blocks[b].stable_data);
+		free(s->blocks[b].data);
+		free(s->blocks[b].stable_data);
 	}
-	mem_free(s->blocks);
+	free(s->blocks);
 	s->blocks = NULL;
 	s->open = false;
 }
@@ -73,7 +72,7 @@ void mock_store_free(struct mock_store *m)
 	for (uint32_t d = 1; d <= MOCK_DEVICES_MAX; d++) {
 		for (uint32_t s = 0; s < m->dev[d].slots_n; s++)
 			slot_close(m, &m->dev[d].slots[s]);
-		mem_free(m->dev[d].slots);
+		free(m->dev[d].slots);
 	}
 }
 
@@ -117,7 +116,7 @@ static void check_overlap(struct mock_store *m, const struct chunk_req *cr)
 static void submit(struct chunk_store *s, struct chunk_req *cr)
 {
 	struct mock_store *m = container_of(s, struct mock_store, store);
-	struct mock_io *io = calloc(1, sizeof(*io)); /* mem_fail_at() is not for us */
+	struct mock_io *io = calloc(1, sizeof(*io));
 
 	check(io && cr->dev >= 1 && cr->dev <= MOCK_DEVICES_MAX && m->dev[cr->dev].slots);
 	io->m = m;
@@ -195,12 +194,12 @@ void mock_store_stuck(struct mock_store *m, volume_id volume)
 static void set_data(uint8_t **data, const void *from)
 {
 	if (!from) {
-		mem_free(*data);
+		free(*data);
 		*data = NULL;
 		return;
 	}
 	if (!*data)
-		*data = mem_alloc(BLOCK_BYTES);
+		*data = malloc(BLOCK_BYTES);
 	check(*data);
 	memcpy(*data, from, BLOCK_BYTES);
 }
@@ -224,7 +223,7 @@ static void slot_open(struct mock_store *m, struct mock_slot *s, uint64_t cgen, 
 		      uint32_t chunk)
 {
 	*s = (struct mock_slot){.cgen = cgen, .open = true, .layer = layer, .chunk = chunk};
-	s->blocks = mem_zalloc_array(m->chunk_blocks, sizeof(s->blocks[0]));
+	s->blocks = calloc(m->chunk_blocks, sizeof(s->blocks[0]));
 	check(s->blocks);
 }
 

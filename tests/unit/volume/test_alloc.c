@@ -180,6 +180,23 @@ static void writes_into_run_ahead_wait_for_the_commit(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* The server has given the reserved slot up, but the device still takes data for it: that is not where it must be. */
+static void run_ahead_may_be_taken_back(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx, 64, 64);
+
+	(void)state;
+	write_chunks(&fx, h, 0, 10);
+	fx.meta.free_delay_ns_max = 100 * S_NS;
+	assert_true(mock_meta_take_back(&fx.meta, fx.vol));
+	assert_null(mock_meta_entry(fx.vol, 0, 10));
+	assert_int_equal(vf_write(&fx, h, 10 * CHUNK, 4096, 2), 0);
+	sim_sleep(&fx.sim, 200 * S_NS);
+	assert_true(vf_reads(&fx, h, 10 * CHUNK, 4096, 2));
+	volume_fixture_free(&fx);
+}
+
 static void random_writers_get_no_run_ahead(void **state)
 {
 	struct volume_fixture fx;
@@ -361,6 +378,7 @@ int main(void)
 	    cmocka_unit_test(run_ahead_is_returned_at_close),
 	    cmocka_unit_test(leftover_run_ahead_is_given_back),
 	    cmocka_unit_test(writes_into_run_ahead_wait_for_the_commit),
+	    cmocka_unit_test(run_ahead_may_be_taken_back),
 	    cmocka_unit_test(random_writers_get_no_run_ahead),
 	    cmocka_unit_test(a_full_pool_says_so),
 	    cmocka_unit_test(run_ahead_makes_room),

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "src/base/log.h"
+#include "src/base/mem.h"
 #include "tests/lib/volume_fixture.h"
 
 enum { CHUNK = 1 << CHUNK_SHIFT_FLASH, PAGE = 256 };
@@ -214,6 +215,59 @@ static void senseless_answers_are_errors(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+
+/* Each allocation on the way of a request fails once: the request may fail, and nothing else. */
+static void memory_is_short(void **state)
+{
+	int failed = 0;
+
+	(void)state;
+	for (uint64_t after = 0; after < 12; after++) {
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		int status;
+
+		volume_fixture_init(&fx, &(struct volume_fixture_config){.seed = 1,
+									 .limits = no_prefetch});
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_write(&fx, h, 0, 2 * CHUNK, 1), 0);
+		vf_close(&fx, h);
+		while (fx.vol->owned)
+			assert_true(sim_step(fx.sim.w));
+		mock_meta_snapshot(&fx.meta, fx.vol);
+		fx.meta.devices_n = 1; /* the others are not known at open */
+		h = vf_open(&fx, "vol");
+		fx.meta.devices_n = VF_DEVICES;
+		for (uint64_t c = 0; c < 6; c++) {
+			struct vf_io io;
+
+			vf_io_prepare(&io, VOLUME_WRITE, c * CHUNK + 512, 512, 0, 2);
+			mem_fail_at(after, 1);
+			volume_submit(h, &io.r);
+			status = vf_io_wait(&fx, &io);
+			mem_fail_at(UINT64_MAX, 0);
+			vf_io_end(&io);
+			assert_true(status == 0 || status == -ENOMEM);
+			failed += status != 0;
+			if (status)
+				assert_int_equal(vf_write(&fx, h, c * CHUNK + 512, 512, 2), 0);
+		}
+		for (uint64_t c = 0; c < 6; c++) {
+			assert_true(vf_reads(&fx, h, c * CHUNK, 512, c < 2 ? 1 : 0));
+			assert_true(vf_reads(&fx, h, c * CHUNK + 512, 512, 2));
+		}
+		assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 0, 8 << 20, 0), 0);
+		mem_fail_at(0, 1);
+		sim_sleep(&fx.sim, 10000000000ULL); /* reclaiming tries again */
+		mem_fail_at(UINT64_MAX, 0);
+		sim_sleep(&fx.sim, 10000000000ULL);
+		assert_int_equal(mock_meta_mapped(&fx.meta, 0), 2);
+		volume_fixture_free(&fx);
+	}
+	assert_true(failed >= 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -223,6 +277,7 @@ int main(void)
 	    cmocka_unit_test(more_at_once_than_there_is_room),
 	    cmocka_unit_test(deep_stacks_come_in_parts),
 	    cmocka_unit_test(senseless_answers_are_errors),
+	    cmocka_unit_test(memory_is_short),
 	};
 
 	log_set_level(LOG_ERROR);

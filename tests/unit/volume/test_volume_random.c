@@ -24,7 +24,7 @@
 
 enum {
 	CHUNK = 1 << CHUNK_SHIFT_FLASH,
-	SIZE = 5 * CHUNK + 17 * BLOCK_BYTES,
+	SIZE = 8 * CHUNK + 17 * BLOCK_BYTES,
 	SECTORS = SIZE / SECTOR_BYTES,
 	HANDLES = 3,
 	OPS_MAX = 64, /* in a round */
@@ -44,7 +44,8 @@ struct random_op {
 struct run {
 	struct volume_fixture fx;
 	struct rand rand;
-	bool faults, stale, meta_faults, shortage, layered, power, away, wt;
+	bool faults, stale, meta_faults, shortage, layered, power, away, wt, takes_back;
+	uint64_t sequential; /* where the sequential writer is */
 	uint64_t moment;
 	uint32_t id_last;
 	struct volume_handle *h[HANDLES];
@@ -217,7 +218,11 @@ static void op_random(struct run *t)
 	uint32_t fua = rand_percent(&t->rand, 10) ? VOLUME_F_FUA : 0;
 
 	random_range(t, &off, &len);
-	if (pick < 40) {
+	if (pick < 12) {
+		len = MIN((uint64_t)CHUNK / 2, SIZE - t->sequential);
+		op_submit(t, VOLUME_WRITE, t->sequential, len, fua);
+		t->sequential = (t->sequential + len) % SIZE;
+	} else if (pick < 40) {
 		op_submit(t, VOLUME_WRITE, off, len, fua);
 	} else if (pick < 65) {
 		op_submit(t, VOLUME_READ, off, len, 0);
@@ -272,6 +277,8 @@ static void mishap(struct run *t)
 {
 	device_no d = (device_no)rand_between(&t->rand, 1, VF_DEVICES);
 
+	if (t->takes_back && rand_percent(&t->rand, 50))
+		mock_meta_take_back(&t->fx.meta, t->fx.vol);
 	if (!t->away)
 		return;
 	if (rand_percent(&t->rand, 50))
@@ -437,8 +444,9 @@ static void play(uint64_t seed)
 	t->shortage = !t->layered && rand_percent(&t->rand, 30);
 	t->power = rand_percent(&t->rand, 30);
 	t->away = rand_percent(&t->rand, 30);
+	t->takes_back = rand_percent(&t->rand, 30);
 	if (t->shortage)
-		cfg.slots_n = 1;
+		cfg.slots_n = (uint32_t)rand_between(&t->rand, 1, 2);
 	if (rand_percent(&t->rand, 50)) {
 		cfg.limits.pieces_per_volume = 1 + (uint32_t)rand_below(&t->rand, 4);
 		cfg.limits.pieces_shared = 1 + (uint32_t)rand_below(&t->rand, 4);
