@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench.h - a load generator on the block-device contract, in the loop: what a volume does without any wire protocol.
  *
- * Keeps `depth` requests in flight for `duration_ns`, then lets them finish. The first error ends the run early; what was measured until then
- * is reported with it. Writes destroy what the range holds. */
+ * Keeps `depth` requests in flight for `duration_ns`, then lets them finish. The first error ends the run early; what was
+ * measured until then is reported with it. Writes destroy what the range holds. */
 #ifndef STRATA_IO_PATH_VOLUME_BENCH_H
 #define STRATA_IO_PATH_VOLUME_BENCH_H
 
@@ -35,8 +35,8 @@ struct volume_bench {
 	uint32_t depth;
 	uint32_t io_bytes;    /* multiple of the sector size, at most io_bytes_max */
 	uint32_t flush_every; /* writes between two flushes; 0: none */
-	uint64_t off,
-	    len; /* the range in bytes; len 0: to the end. Requests are aligned to io_bytes from off */
+	/* the range in bytes; len 0: to the end. Requests lie at multiples of io_bytes from off */
+	uint64_t off, len;
 	uint64_t duration_ns;
 	uint64_t seed; /* 0: a random one */
 	void (*done)(struct volume_bench *b);

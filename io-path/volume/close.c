@@ -4,10 +4,11 @@
  *   volume_close -> in flight* -> handle gone, done
  *   the last one: DRAINING (run-ahead and empty slots are returned*) -> CLOSING (the server is told*) -> gone
  *
- * An open while DRAINING finds the runtime and ends the draining. Nobody waits for the second line but volumes_close(): while the metadata
- * server is away it waits for it.
+ * An open while DRAINING finds the runtime and ends the draining. Nobody waits for the second line but volumes_close(): while
+ * the metadata server is away it waits for it.
  *
- * A volume that was taken away is not given up, it is not ours: its runtime goes when the last handle was closed and all its requests failed. */
+ * A volume that was taken away is not given up, it is not ours: its runtime goes when the last handle was closed and all its
+ * requests have failed. */
 #include <inttypes.h>
 
 #include "io-path/volume/runtime.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fixed_pool.h - items of one size, allocated at start; the last one given back is taken first, while it is in the cache. Items never taken
- * are never touched, so an idle pool costs address space only. */
+/* fixed_pool.h - items of one size, allocated at start; the last one given back is taken first, while it is in the cache. Items
+ * never taken are never touched, so an idle pool costs address space only. */
 #ifndef STRATA_IO_PATH_VOLUME_FIXED_POOL_H
 #define STRATA_IO_PATH_VOLUME_FIXED_POOL_H
 

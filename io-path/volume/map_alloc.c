@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_alloc.c - mapping chunks that clients need.
  *
- * One metadata commit is under way at a time; who comes meanwhile waits in `waiting` and goes into the next one together. Several who need the
- * same chunk share it. A batch is sent at the end of the turn, so that those of one turn share a commit, too. Behind a sequential writer
- * run-ahead fills the batch up.
+ * One metadata commit is under way at a time; who comes meanwhile waits in `waiting` and goes into the next one together.
+ * Several who need the same chunk share it. A batch is sent at the end of the turn, so that those of one turn share a commit,
+ * too. Behind a sequential writer run-ahead fills the batch up.
  *
  *   IDLE -> (end of turn) SENT* -> answered: who is mapped now goes on -> IDLE, or the next batch
  *
- * No space. A batch fails as a whole, though some of it might have fitted, and space may be about to come back. So, in this order: without
- * run-ahead; after returning what this node's volumes can return, up to RETRIES_MAX times; one chunk at a time. A chunk for which that fails
- * is -ENOSPC for those who wait for it, and only for them. */
+ * No space. A batch fails as a whole, though some of it might have fitted, and space may be about to come back. So, in this
+ * order: without run-ahead; after returning what this node's volumes can return, up to RETRIES_MAX times; one chunk at a time.
+ * A chunk for which that fails is -ENOSPC for those who wait for it, and only for them. */
 #include "io-path/volume/runtime.h"
 
 enum { RETRIES_MAX = 5 };

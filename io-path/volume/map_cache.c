@@ -323,7 +323,8 @@ static int below_reserve(struct map_page *p, uint32_t n)
 	return 0;
 }
 
-/* Takes over the answer for chunks [l->next, l->next + n) of the page. It must be sorted by chunk, and within one by depth in the chain. */
+/* Takes over the answer for chunks [l->next, l->next + n) of the page. It must be sorted by chunk, and within one by depth in
+ * the chain. */
 static int load_store(struct map_load *l)
 {
 	struct map_page *p = l->page;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_cache.h - the part of the SAN map that this node's volumes have used lately.
  *
- * The unit is a page: the stacks of 256 consecutive chunks of one volume. A page is fetched as a whole, so "unmapped" is cached like
- * everything else. All volumes share one bounded set of pages; the ones not used lately make room.
+ * The unit is a page: the stacks of 256 consecutive chunks of one volume. A page is fetched as a whole, so "unmapped" is cached
+ * like everything else. All volumes share one bounded set of pages; the ones not used lately make room.
  *
  *   (absent) -> LOADING -> READY -> (absent)        evicted: only READY pages without pins
  *                  ^          |
  *                  +-- STALE -+                     refetch: a device refused a mapping; the load waits until nobody pins the page
  *
- * A change of the map under way (an allocation, an unmapping) pins the pages it concerns, from the lookup until its result was put in by
- * map_set_head(). Loads and changes of a page therefore exclude one another, and an old answer cannot overwrite a newer one.
+ * A change of the map under way (an allocation, an unmapping) pins the pages it concerns, from the lookup until its result was
+ * put in by map_set_head(). Loads and changes of a page therefore exclude one another, and an old answer cannot overwrite a
+ * newer one.
  *
  * Nobody keeps a pointer into a page over a suspension: look it up again; it may be gone. */
 #ifndef STRATA_IO_PATH_VOLUME_MAP_CACHE_H
@@ -55,8 +56,8 @@ struct map_below {
 };
 
 struct map_stacks {
-	uint32_t
-	    at[MAP_PAGE_CHUNKS + 1]; /* those of chunk i are items[at[i]] up to items[at[i + 1]] */
+	/* those of chunk i are items[at[i]] up to items[at[i + 1]] */
+	uint32_t at[MAP_PAGE_CHUNKS + 1];
 	uint32_t room;
 	struct map_below items[];
 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* map_update.c - changes of the map other than allocations, gathered like those: one commit is under way, who comes meanwhile goes into the
- * next. The chunk of each change is locked by whoever asks, from before it decided until its fn has run: nobody uses the old mapping.
+/* map_update.c - changes of the map other than allocations, gathered like those: one commit is under way, who comes meanwhile
+ * goes into the next. The chunk of each change is locked by whoever asks, from before it decided until its fn has run: nobody
+ * uses the old mapping.
  *
- * There is no time limit: a change given up on could still be carried out later, under the feet of whoever uses the chunk by then. For the
- * same reason an error (the client is being shut down) makes the page be fetched again before anybody uses it. */
+ * There is no time limit: a change given up on could still be carried out later, under the feet of whoever uses the chunk by
+ * then. For the same reason an error (the client is being shut down) makes the page be fetched again before anybody uses it. */
 #include "io-path/volume/runtime.h"
 
 static void update_send(struct vol_task *t);

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* op_flush.c - what is volatile where, and making it stable.
  *
- * Each device counts the volume's acknowledgements that were not stable (acked); a device flush covers those counted when it was submitted
- * (covering -> flushed). A FLUSH needs, on each device with acked > flushed, a device flush submitted after the FLUSH came. It waits with one
- * piece per such device:
+ * Each device counts the volume's acknowledgements that were not stable (acked); a device flush covers those counted when it
+ * was submitted (covering -> flushed). A FLUSH needs, on each device with acked > flushed, a device flush submitted after the
+ * FLUSH came. It waits with one piece per such device:
  *
  *   no flush under way                   -> start one
  *   one under way that covers all acked  -> wait for it (`now`)
  *   one under way that does not          -> wait for the one after it (`next`), which all who come until then share
  *
- * Loss. Each volatile acknowledgement says in which incarnation of the device it was given, and the device flush says the last one back: a
- * device that has lost its memory since answers -E_UNFLUSHED_LOST. When acknowledgements of two incarnations wait for a flush, those of the
- * earlier are lost (lost_gen); the flush is then one for the newer, and reports the loss of the earlier. All who wait when a loss is found are
- * told, and it counts as reported. After any other error nothing became stable: the next FLUSH asks again. */
+ * Loss. Each volatile acknowledgement says in which incarnation of the device it was given, and the device flush says the last
+ * one back: a device that has lost its memory since answers -E_UNFLUSHED_LOST. When acknowledgements of two incarnations wait
+ * for a flush, those of the earlier are lost (lost_gen); the flush is then one for the newer, and reports the loss of the
+ * earlier. All who wait when a loss is found are told, and it counts as reported. After any other error nothing became stable:
+ * the next FLUSH asks again. */
 #include <inttypes.h>
 
 #include "io-path/volume/runtime.h"

@@ -5,8 +5,8 @@
  *        -> one entry counts: READ*      (stale: MAP again)
  *        -> several layers: walk*
  *
- * Whole blocks are read, straight into the request's memory; around a partial block that memory is the request's too. Holes and zeros come
- * back as zeros from the device. */
+ * Whole blocks are read, straight into the request's memory; around a partial block that memory is the request's too. Holes and
+ * zeros come back as zeros from the device. */
 #include <string.h>
 
 #include "io-path/volume/runtime.h"

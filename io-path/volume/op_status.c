@@ -3,8 +3,9 @@
  *
  *   for each chunk in order: MAP* -> nothing there: one extent -> else: ask the devices, through the layers* -> extents
  *
- * One piece does it all, front to back, and stops where the caller's room or the bound of work is reached: the caller asks again for the rest.
- * Reads as zeros and takes no space: HOLE and ZERO. Explicit zeros: ZERO. Data, in whatever layer, and damage: neither. */
+ * One piece does it all, front to back, and stops where the caller's room or the bound of work is reached: the caller asks
+ * again for the rest. Reads as zeros and takes no space: HOLE and ZERO. Explicit zeros: ZERO. Data, in whatever layer, and
+ * damage: neither. */
 #include "io-path/volume/runtime.h"
 #include "src/base/math.h"
 

@@ -3,11 +3,12 @@
  *
  * Whole blocks (never more than one chunk), by what the chunk's stack is:
  *
- *   in a slot of the head        CLEAR: to hole if no ancestor shows through, else to zero. The metadata server is not asked. A slot left without
- *                                a present block is given back in the background (reclaim.c)
- *   nothing, or a zero entry     nothing to do
- *   only ancestors have it       the whole chunk: commit a zero entry. Part of it: WRITE_ZEROES allocates, then clears to zero; DISCARD does nothing
- *   lost                         the whole chunk: unmap it. Part of it: as above
+ *   in a slot of the head     CLEAR: to hole if no ancestor shows through, else to zero; the metadata server is not asked.
+ *                             A slot left without a present block is given back in the background (reclaim.c)
+ *   nothing, or a zero entry  nothing to do
+ *   only ancestors have it    the whole chunk: commit a zero entry.
+ *                             Part of it: WRITE_ZEROES allocates, then clears to zero; DISCARD does nothing
+ *   lost                      the whole chunk: unmap it. Part of it: as above
  *
  * NO_HOLE keeps the space: the chunk is allocated in any case and cleared to zero, which reclaim.c does not take for empty.
  * A partial block (WRITE_ZEROES only; DISCARD leaves them out) is read, changed and written, unless it reads as zeros already. */

@@ -3,10 +3,11 @@
  *
  *   volume_open -> [runtime: new -> OPENING* -> OPEN] -> handle -> done
  *
- * All who ask while the runtime is OPENING are answered by the one metadata call that is under way. An OPEN or DRAINING runtime needs no
- * metadata server: this node owns the volume. A CLOSING one must end first; then a new runtime asks again.
+ * All who ask while the runtime is OPENING are answered by the one metadata call that is under way. An OPEN or DRAINING runtime
+ * needs no metadata server: this node owns the volume. A CLOSING one must end first; then a new runtime asks again.
  *
- * A runtime whose volume was taken away keeps living for its handles, but nobody finds it by name any more: the next open asks the server. */
+ * A runtime whose volume was taken away keeps living for its handles, but nobody finds it by name any more: the next open asks
+ * the server. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -132,8 +132,8 @@ static bool piece_feed_one(struct volume *v)
 /* The volume was taken out of vs->starved. Each of those who wait gets one chance. */
 void volume_feed(struct volume *v)
 {
-	list_push(&v->vs->starved,
-		  &v->starved_link); /* so that what comes free meanwhile is noticed */
+	/* in the list at once, so that what comes free meanwhile is noticed */
+	list_push(&v->vs->starved, &v->starved_link);
 	while (scratch_feed_one(v))
 		;
 	for (uint32_t n = v->in_flight; n > 0 && piece_feed_one(v); n--)
@@ -168,7 +168,8 @@ void piece_send(struct vol_piece *p, enum chunk_op op, const struct map_item *it
 	chunk_store_submit(v->vs->store, cr);
 }
 
-/* Which acknowledgements must be stable: asked for, this opener's way, or where nobody would notice that a node lost its memory. */
+/* Which acknowledgements must be stable: asked for, this opener's way, or where nobody would notice that a node lost its
+ * memory. */
 static uint32_t stable_flag(const struct vol_piece *p, device_no dev)
 {
 	const struct volume *v = p->v;
@@ -182,9 +183,8 @@ static uint32_t stable_flag(const struct vol_piece *p, device_no dev)
 int piece_send_change(struct vol_piece *p, enum chunk_op op, uint32_t flags,
 		      const struct map_item *item, void (*done)(struct chunk_req *cr))
 {
-	p->device =
-	    vol_device_get(p->v,
-			   item->dev); /* now, as an acknowledgement must not fail for memory */
+	/* now, as an acknowledgement must not fail for memory */
+	p->device = vol_device_get(p->v, item->dev);
 	if (!p->device)
 		return -ENOMEM;
 	p->cr.flags = flags | stable_flag(p, item->dev);
@@ -200,8 +200,8 @@ int piece_change_done(struct vol_piece *p)
 	return p->cr.status;
 }
 
-/* A device does not know the mapping (any more). The map may have changed under us: ask again. When the answer is the same and the device
- * says no again, the two disagree for good. */
+/* A device does not know the mapping (any more). The map may have changed under us: ask again. When the answer is the same and
+ * the device says no again, the two disagree for good. */
 int piece_stale(struct vol_piece *p)
 {
 	struct volume *v = p->v;

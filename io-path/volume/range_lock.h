@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* range_lock.h - overlapping requests of a volume take effect one after the other, in the order in which they came.
  *
- * Entries are ranges of blocks, shared (reads) or exclusive (all that changes). Two entries conflict when they overlap and at least one
- * is exclusive. An entry waits for every earlier entry it conflicts with, granted or not, so nobody is overtaken and nobody starves; and
- * as an entry waits only for earlier ones, there is no deadlock among them, not even between holders of several.
+ * Entries are ranges of blocks, shared (reads) or exclusive (all that changes). Two entries conflict when they overlap and at
+ * least one is exclusive. An entry waits for every earlier entry it conflicts with, granted or not, so nobody is overtaken and
+ * nobody starves; and as an entry waits only for earlier ones, there is no deadlock among them, not even between holders of
+ * several.
  *
- * The entry is embedded in the request; nothing is allocated. Entries live in a treap by first block, each node knowing the highest last block
- * below it: taking and releasing cost O(log n) plus the number of overlapping entries. */
+ * The entry is embedded in the request; nothing is allocated. Entries live in a treap by first block, each node knowing the
+ * highest last block below it: taking and releasing cost O(log n) plus the number of overlapping entries. */
 #ifndef STRATA_IO_PATH_VOLUME_RANGE_LOCK_H
 #define STRATA_IO_PATH_VOLUME_RANGE_LOCK_H
 

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reclaim.c - gives back, in the background, slots that hold nothing: those a CLEAR left without a present block, and run-ahead that nobody
- * followed.
+/* reclaim.c - gives back, in the background, slots that hold nothing: those a CLEAR left without a present block, and run-ahead
+ * that nobody followed.
  *
  *   candidate -> (reclaim_delay_ns) -> MAP* -> lock the whole chunk, or try later -> STATUS* -> empty: unmap* -> unlock
  *                                                                       (run-ahead needs no STATUS)
  *
- * The server frees the slot once the unmapping is committed. Clients that come meanwhile wait for the lock; for that it is only taken when
- * free, so that a client stuck on a device that is away cannot make others wait behind a job.
+ * The server frees the slot once the unmapping is committed. Clients that come meanwhile wait for the lock; for that it is only
+ * taken when free, so that a client stuck on a device that is away cannot make others wait behind a job.
  *
- * What counts as empty: no block is present, and unmapping changes neither what is read nor what a client asked to keep. So all blocks are holes;
- * or, where they hide ancestors (or fill up a lost chunk), all are zeros. Zeros elsewhere were written with NO_HOLE.
+ * What counts as empty: no block is present, and unmapping changes neither what is read nor what a client asked to keep. So all
+ * blocks are holes; or, where they hide ancestors (or fill up a lost chunk), all are zeros. Zeros elsewhere were written with
+ * NO_HOLE.
  *
- * Candidates are kept as ranges. When there are too many of these, two grow together over chunks that nobody named: those are looked at in vain. */
+ * Candidates are kept as ranges. When there are too many of these, two grow together over chunks that nobody named: those are
+ * looked at in vain. */
 #include "io-path/volume/runtime.h"
 #include "src/base/math.h"
 #include "src/base/mem.h"

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_ahead.c - mapping chunks ahead of a sequential writer, so that it does not wait for the metadata server.
  *
- * The writer is recognised by what it needs mapped: chunk after chunk. The third in a row gets a window of two chunks reserved in the same
- * commit; the window doubles up to the limit. Reserved chunks hold nothing acknowledged: for readers they are unmapped, and a writer that
- * arrives writes at once but is acknowledged only with the commit that makes the chunk its own (op_write.c).
+ * The writer is recognised by what it needs mapped: chunk after chunk. The third in a row gets a window of two chunks reserved
+ * in the same commit; the window doubles up to the limit. Reserved chunks hold nothing acknowledged: for readers they are
+ * unmapped, and a writer that arrives writes at once but is acknowledged only with the commit that makes the chunk its own
+ * (op_write.c).
  *
- * Returned, through reclaim.c: when nobody followed for idle_ns, when the writer went elsewhere and another needs the room, when the pool is full,
- * and at close. */
+ * Returned, through reclaim.c: when nobody followed for idle_ns, when the writer went elsewhere and another needs the room,
+ * when the pool is full, and at close. */
 #include "io-path/volume/runtime.h"
 
 enum { STREAK_MIN = 2 }; /* chunks in a row before the present one */

@@ -13,13 +13,14 @@
  *   list.c         names for export lists
  *   range_lock.c fixed_pool.c                  leaves
  *
- * One request is a `struct volume_req`, the target's. Its private part (struct vol_op) holds the range lock's entry and where it is cut; the
- * work on one chunk is a piece (struct vol_piece), from a pool. A piece never needs another piece: whoever holds one can finish.
+ * One request is a `struct volume_req`, the target's. Its private part (struct vol_op) holds the range lock's entry and where
+ * it is cut; the work on one chunk is a piece (struct vol_piece), from a pool. A piece never needs another piece: whoever holds
+ * one can finish.
  *
  *   submit -> lock* -> [piece: map* -> data* -> done] x n -> unlock -> done      (* may suspend)
  *
- * Callbacks of targets run from completions of the store or of the metadata client, or at the end of the turn (volumes_turn), never from
- * inside volume_submit(). */
+ * Callbacks of targets run from completions of the store or of the metadata client, or at the end of the turn (volumes_turn),
+ * never from inside volume_submit(). */
 #ifndef STRATA_IO_PATH_VOLUME_RUNTIME_H
 #define STRATA_IO_PATH_VOLUME_RUNTIME_H
 
@@ -64,9 +65,8 @@ struct volumes {
 	struct fixed_pool pieces, scratch;
 
 	struct ioe_hook hook;
-	struct list tasks;  /* vol_task */
-	struct list opened; /* volume_open: done is owed */
-
+	struct list tasks;    /* vol_task */
+	struct list opened;   /* volume_open: done is owed */
 	struct list started;  /* volume_req: granted, or to be cut further */
 	struct list finished; /* volume_req: done is owed */
 	struct list starved;  /* volume.starved_link: somebody waits for a piece or scratch */
@@ -89,8 +89,8 @@ void volumes_event(struct volume *v, const char *what, const char *fmt, ...)
 enum volume_state {
 	VOLUME_OPENING, /* meta_open is under way */
 	VOLUME_OPEN,
-	VOLUME_DRAINING, /* nobody has it open: run-ahead is returned, then the volume; an open now goes back to OPEN */
-	VOLUME_CLOSING, /* meta_close is under way */
+	VOLUME_DRAINING, /* nobody has it open, run-ahead is being returned; an open ends it */
+	VOLUME_CLOSING,	 /* meta_close is under way */
 };
 
 /* A device that data of the volume went to. Generations count acknowledgements that are not stable yet. */
@@ -102,8 +102,7 @@ struct vol_device {
 	uint64_t acked;	   /* grows with each volatile acknowledgement */
 	uint64_t flushed;  /* acknowledgements up to here are stable, or their loss was reported */
 	uint64_t covering; /* by the flush under way */
-	uint64_t
-	    lost_gen; /* acknowledgements up to here are, in part, of an incarnation that is gone */
+	uint64_t lost_gen; /* up to here some are of an incarnation that is gone */
 	uint64_t incarnation; /* of the last volatile acknowledgement; 0: all are flushed */
 	bool flush_lost;      /* the flush under way has to tell of a loss */
 	struct list now;      /* flush pieces that the flush under way covers */
@@ -116,8 +115,8 @@ struct vol_alloc {
 	bool busy;
 	struct list waiting;   /* map_waiter, each pinning its page */
 	uint32_t n, clients_n; /* of the batch; the rest is run-ahead */
-	uint32_t limit;	       /* chunks in one batch: 1 after ENOSPC, then doubling */
-	uint32_t retries;      /* after run-ahead was returned for want of space */
+	uint32_t limit;	       /* clients' chunks in one batch: 1 after ENOSPC, then doubling */
+	uint32_t retries;      /* after space was returned for want of it */
 	uint64_t retry_ns;     /* 0: none is due */
 	uint64_t full_ns;      /* when it was -ENOSPC last */
 	struct vol_task task;
@@ -187,8 +186,7 @@ struct volume {
 	uint32_t chunk_blocks;
 	enum meta_write_cache write_cache;
 	bool frozen;
-	bool
-	    all_stable; /* no device of the pool acknowledges before it is stable, as far as AUTO is concerned */
+	bool all_stable; /* with AUTO, no device of the pool acknowledges what is volatile */
 	uint32_t layers_n;
 	const layer_id *layers; /* head first */
 
@@ -265,8 +263,8 @@ void volume_drain_check(struct volume *v); /* something ended: if DRAINING, was 
 void volume_give_up(struct volume *v);
 /* The owner is somebody else now, or the volume is deleted: every request fails, the handles are told. */
 void volume_gone(struct volume *v, int status);
-bool volume_gone_check(struct volume *v,
-		       int status); /* does the status say so? then volume_gone() */
+/* Does the status say so? Then volume_gone(). */
+bool volume_gone_check(struct volume *v, int status);
 void volume_resized(struct volume *v, uint64_t size_bytes);
 void volume_timer_want(struct volume *v, uint64_t at_ns); /* the ticks below run then, or earlier */
 
@@ -282,10 +280,9 @@ struct vol_op {
 	struct range_entry lock;
 	struct volume_handle *h;
 	uint64_t start_ns;
-	uint64_t next,
-	    end; /* what is not yet given to pieces, in bytes; FLUSH: next is the index of a device */
-	uint32_t pending; /* pieces under way, and 1 while it is being cut */
-	int32_t status;	  /* the first error */
+	uint64_t next, end; /* bytes not yet given to pieces; FLUSH: next indexes devices */
+	uint32_t pending;   /* pieces under way, and 1 while it is being cut */
+	int32_t status;	    /* the first error */
 	bool locked;
 } __attribute__((may_alias));
 static_assert(sizeof(struct vol_op) <= sizeof(((struct volume_req *)0)->priv), "fits");
@@ -293,10 +290,6 @@ static_assert(sizeof(struct vol_op) <= sizeof(((struct volume_req *)0)->priv), "
 static inline struct vol_op *op_of(struct volume_req *r)
 {
 	return (struct vol_op *)(void *)r->priv;
-}
-static inline struct volume *op_volume(struct volume_req *r)
-{
-	return op_of(r)->h->v;
 }
 
 struct vol_piece;
@@ -308,24 +301,23 @@ struct vol_walk {
 	uint8_t *buf;	    /* READ */
 	uint32_t depth;	    /* of the chain: what is above was asked */
 	uint32_t at, run_n; /* blocks being asked for now, counted from `block` */
-	bool last;	    /* the entry asked now hides those below */
-	bool full;	    /* ... and its holes are damage */
+	bool full;	    /* holes of the entry asked now are damage */
 	void (*then)(struct vol_piece *p, int status);
 };
 
 struct vol_piece {
 	struct chunk_req cr;
-	struct map_waiter
-	    wait; /* for the map, an allocation, scratch; FLUSH: in vol_device.now or .next */
+	struct map_waiter wait; /* for the map, an allocation, scratch, a device flush */
 	struct volume *v;
 	struct volume_req *r;
 	struct fixed_pool *home;
 	struct vol_device *device; /* of the change under way */
 	uint32_t chunk;
-	uint32_t block, blocks_n; /* blocks it touches */
-	uint32_t head_bytes,
-	    tail_bytes; /* before and behind the request's part, in the first and last of them */
-	uint8_t *buf;	/* of the first of them */
+	/* blocks it touches; the request's part of them begins head_bytes behind the first one's start, and ends tail_bytes
+	 * before the last one's end */
+	uint32_t block, blocks_n;
+	uint32_t head_bytes, tail_bytes;
+	uint8_t *buf;	       /* of the first of them */
 	struct map_item item;  /* mapping in use */
 	struct map_item stale; /* mapping that was refused last */
 	uint32_t stale_n;
@@ -357,11 +349,11 @@ void op_piece_done(struct volume_req *r, int status);
 void op_complete(struct volume_req *r); /* taken out of vs->finished */
 
 /* piece.c */
-struct vol_piece *piece_get(struct volume *v,
-			    struct volume_req *r); /* NULL: op_advance(r) follows */
+/* NULL: op_advance(r) follows when one is free. */
+struct vol_piece *piece_get(struct volume *v, struct volume_req *r);
 void piece_finish(struct vol_piece *p, int status);
-bool piece_scratch(struct vol_piece *p,
-		   void (*fn)(struct map_waiter *w, int status)); /* false: fn follows */
+/* p->scratch; false: fn follows when there is one. */
+bool piece_scratch(struct vol_piece *p, void (*fn)(struct map_waiter *w, int status));
 void volume_feed(struct volume *v);
 /* Sends p->cr, in which the caller set flags, block, blocks_n, buf, crcs and states. */
 void piece_send(struct vol_piece *p, enum chunk_op op, const struct map_item *item, uint32_t depth,
@@ -382,11 +374,11 @@ void flush_advance(struct volume_req *r);
 void status_advance(struct volume_req *r);
 
 /* op_flush.c */
-struct vol_device *vol_device_get(struct volume *v,
-				  device_no dev); /* found or made; NULL: -ENOMEM */
+/* Found or made; NULL: -ENOMEM. */
+struct vol_device *vol_device_get(struct volume *v, device_no dev);
 void vol_device_acked(struct vol_device *d, uint64_t incarnation); /* not stable yet */
 bool vol_device_is_stable(
-    const struct vol_device *d); /* write-cache=auto acknowledges nothing volatile on it */
+    const struct vol_device *d); /* AUTO acknowledges nothing volatile on it */
 void vol_devices_free(struct volume *v);
 
 /* walk.c: p->states and the buffer are complete when `then` runs (maybe before this returns). */

@@ -3,8 +3,9 @@
  *
  *   volume_submit: CHECK -> LOCK* -> op_start -> op_advance (pieces)* -> op_finish: UNLOCK -> op_complete: done
  *
- * The lock covers whole blocks, as partial ones are read, changed and written; STATUS locks what one call can look at; FLUSH nothing.
- * A request is cut as pieces come free; when a piece fails no further ones are cut, and the request ends when those under way have. */
+ * The lock covers whole blocks, as partial ones are read, changed and written; STATUS locks what one call can look at; FLUSH
+ * nothing. A request is cut as pieces come free; when a piece fails no further ones are cut, and the request ends when those
+ * under way have. */
 #include <string.h>
 
 #include "io-path/volume/runtime.h"
@@ -12,8 +13,7 @@
 
 enum {
 	STATUS_CHUNKS_MAX = 4096, /* that one STATUS looks at */
-	PIECES_PER_TURN =
-	    256, /* of one request: a discard of unmapped space needs no I/O that would make it pause */
+	PIECES_PER_TURN = 256,	  /* of one request: discarding what is not mapped never waits */
 };
 
 static int op_check(const struct volume_handle *h, const struct volume_req *r);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volumes.c - all volumes of the node: made and ended, what is done at the end of a turn, what the server tells unasked, counters. */
+/* volumes.c - all volumes of the node: made and ended, what is done at the end of a turn, what the server tells unasked,
+ * counters. */
 #include "io-path/volume/volumes.h"
 
 #include <stdarg.h>
@@ -177,8 +178,9 @@ static void opens_finish(struct volumes *vs, struct list *opened)
 	volumes_maybe_closed(vs);
 }
 
-/* What comes in while this runs waits for the next turn, so that a target that answers each completion with a new request cannot keep the loop
- * here. Requests that end come first, then what may start others, and last those who wait for pieces, which all of it may have freed. */
+/* What comes in while this runs waits for the next turn, so that a target that answers each completion with a new request
+ * cannot keep the loop here. Requests that end come first, then what may start others, and last those who wait for pieces,
+ * which all of it may have freed. */
 static void volumes_turn(struct ioe_hook *h)
 {
 	struct volumes *vs = container_of(h, struct volumes, hook);

@@ -5,11 +5,12 @@
  *
  *   volumes_new()  ->  volume_open() ... volume_close()  ->  volumes_close()  ->  volumes_free()
  *
- * Bounds: a request is worked on in pieces (one chunk request each, at most 1 MiB). Each open volume has a few pieces and scratch blocks of
- * its own, so that a volume whose device is away cannot stop the others; the rest is shared. Where none is free the request waits.
+ * Bounds: a request is worked on in pieces (one chunk request each, at most 1 MiB). Each open volume has a few pieces and
+ * scratch blocks of its own, so that a volume whose device is away cannot stop the others; the rest is shared. Where none is
+ * free the request waits.
  *
- * Ending while the metadata server is away: a runtime that still owes it something (run-ahead to return, the close) waits. Who must end
- * anyway makes the meta implementation fail its waiting calls (-E_META_AWAY): then everything here drains. */
+ * Ending while the metadata server is away: a runtime that still owes it something (run-ahead to return, the close) waits. Who
+ * must end anyway makes the meta implementation fail its waiting calls (-E_META_AWAY): then everything here drains. */
 #ifndef STRATA_IO_PATH_VOLUME_VOLUMES_H
 #define STRATA_IO_PATH_VOLUME_VOLUMES_H
 
@@ -41,7 +42,8 @@ struct volumes_config {
 	struct ioe *ioe;
 	struct chunk_store *store;
 	struct meta *meta; /* its on_volume is taken */
-	/* For people and the event log: `what` is a stable word (volume-gone, writes-lost, map-stale), `text` a sentence. May be NULL. */
+	/* For people and the event log: `what` is a stable word (volume-gone, writes-lost, map-stale), `text` a sentence. May
+	 * be NULL. */
 	void (*on_event)(void *arg, const char *volume, const char *what, const char *text);
 	void *event_arg;
 	struct volumes_limits limits;

@@ -3,9 +3,9 @@
  *
  *   for each entry of the chunk's stack, head first: for each run of blocks that is still a hole: ask its device*
  *
- * p->states holds what is known: a block that is no hole in one layer is not looked for in the next. Blocks that are holes to the end, or down
- * to an entry that hides the rest, read as zeros and stay BLOCK_HOLE in p->states (no space is taken).
- * The stack is looked up again after each suspension: `depth` says which layers were asked, whatever has changed in between. */
+ * p->states holds what is known: a block that is no hole in one layer is not looked for in the next. Blocks that are holes to
+ * the end, or down to an entry that hides the rest, read as zeros and stay BLOCK_HOLE in p->states (no space is taken). The
+ * stack is looked up again after each suspension: `depth` says which layers were asked, whatever has changed in between. */
 #include <string.h>
 
 #include "io-path/volume/runtime.h"

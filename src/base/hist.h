@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hist.h - a histogram of 64-bit values with a bounded relative error, e.g. of latencies in nanoseconds.
  *
- * Values below 32 are exact; above, each power of two is cut into 16 equal buckets, so that a reported value is at most 1/16 too high.
- * Values from HIST_VALUE_MAX on share the last bucket. Fixed size, no allocation; an all-zero struct is empty. */
+ * Values below 32 are exact; above, each power of two is cut into 16 equal buckets, so that a reported value is at most 1/16
+ * too high. Values from HIST_VALUE_MAX on share the last bucket. Fixed size, no allocation; an all-zero struct is empty. */
 #ifndef STRATA_BASE_HIST_H
 #define STRATA_BASE_HIST_H
 
@@ -44,7 +44,8 @@ static inline void hist_add(struct hist *h, uint64_t value)
 
 void hist_merge(struct hist *to, const struct hist *from);
 
-/* The smallest recorded bound such that at least `permille` / 1000 of the values are at or below it; never above `max`; 0 when empty. */
+/* The smallest recorded bound such that at least `permille` / 1000 of the values are at or below it; never above `max`; 0 when
+ * empty. */
 uint64_t hist_permille(const struct hist *h, uint32_t permille);
 
 /* The largest value that falls into a bucket; the last one's is UINT64_MAX. For exporting buckets. */

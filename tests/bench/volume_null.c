@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume_null.c - what the volume runtime itself costs: bench.h over a chunk store that does nothing and a map that has everything.
+/* volume_null.c - what the volume runtime itself costs: bench.h over a chunk store that does nothing and a map that has
+ * everything.
  *
  *   build/plain/tests/bench/volume_null [write|read] [IO_BYTES] [DEPTH] [SECONDS]
  *
- * One thread does all, so nanoseconds per request are processor time: submit, lock, lookup, checksum (writes), completion, and the generator. */
+ * One thread does all, so nanoseconds per request are processor time: submit, lock, lookup, checksum (writes), completion, and
+ * the generator. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mock_meta.h - a metadata server in memory behind the ops of io-path/node/meta.h, with random delays, absence, shortage of space. Slots come
- * from a mock_store. One call takes effect at one moment; answers of different calls may overtake one another. */
+/* mock_meta.h - a metadata server in memory behind the ops of io-path/node/meta.h, with random delays, absence, shortage of
+ * space. Slots come from a mock_store. One call takes effect at one moment; answers of different calls may overtake one
+ * another. */
 #ifndef STRATA_TESTS_LIB_MOCK_META_H
 #define STRATA_TESTS_LIB_MOCK_META_H
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mock_store.h - a chunk store in memory, with everything a runtime must survive from one: delays, reordering, errors, stale mappings, devices
- * that are away, full, or lose power.
+/* mock_store.h - a chunk store in memory, with everything a runtime must survive from one: delays, reordering, errors, stale
+ * mappings, devices that are away, full, or lose power.
  *
- * It keeps the contract of io-path/device/chunk.h to the letter, and counts as `violations` (with a text in `violation`) what no caller may do:
- * checksums that do not match the data, wrong labels, changes of the same block in flight together or with a read, freeing a slot that holds data.
+ * It keeps the contract of io-path/device/chunk.h to the letter, and counts as `violations` (with a text in `violation`) what
+ * no caller may do: checksums that do not match the data, wrong labels, changes of the same block in flight together or with a
+ * read, freeing a slot that holds data.
  *
- * Each request takes effect at one random moment between its submission and its completion. Memory comes from malloc(): mem_fail_at() is for
- * the code under test. */
+ * Each request takes effect at one random moment between its submission and its completion. Memory comes from malloc():
+ * mem_fail_at() is for the code under test. */
 #ifndef STRATA_TESTS_LIB_MOCK_STORE_H
 #define STRATA_TESTS_LIB_MOCK_STORE_H
 

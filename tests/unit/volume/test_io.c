@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_io.c - reading and writing: what is accepted, order, partial blocks, pools, devices that are away, stale mappings, damage. */
+/* test_io.c - reading and writing: what is accepted, order, partial blocks, pools, devices that are away, stale mappings,
+ * damage. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

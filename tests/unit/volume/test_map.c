@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_map.c - the cache of the map: loading by pages, sharing loads, bounds, prefetching, deep stacks, answers that make no sense. */
+/* test_map.c - the cache of the map: loading by pages, sharing loads, bounds, prefetching, deep stacks, answers that make no
+ * sense. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

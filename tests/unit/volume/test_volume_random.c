@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_volume_random.c - random requests from several handles against a model of every sector, with a store and a metadata server that delay, fail,
- * go away, lose power and run full. One seed is one run, event for event:
+/* test_volume_random.c - random requests from several handles against a model of every sector, with a store and a metadata
+ * server that delay, fail, go away, lose power and run full. One seed is one run, event for event:
  *
  *   STRATA_SEED=7 build/plain/tests/unit/volume/test_volume_random        that seed only
  *   STRATA_SEEDS=500 ...                                                  so many, from 1
  *
- * A run is rounds: flush; random requests in flight together; wait; read everything back. What a sector may hold follows from the requests that
- * overlap it, in the order of their submission: the last one that succeeded, or a later one that failed. After a loss of power likewise, but
- * only a request that was made stable (by FUA, or by a FLUSH that came after its answer) ends the list. */
+ * A run is rounds: flush; random requests in flight together; wait; read everything back. What a sector may hold follows from
+ * the requests that overlap it, in the order of their submission: the last one that succeeded, or a later one that failed.
+ * After a loss of power likewise, but only a request that was made stable (by FUA, or by a FLUSH that came after its answer)
+ * ends the list. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
