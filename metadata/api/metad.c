@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "metadata/cluster/check.h"
 #include "src/base/log.h"
 
 static void san_opened(struct san_open *op);
@@ -80,7 +81,8 @@ static int serve(struct metad *m, char errmsg[ERRMSG_LEN])
 	    .settled = on_settled,
 	    .arg = m,
 	};
-	int r = jobs_new(m->cfg.ioe, m->san, m->cfg.jobs, m->cfg.jobs_n, &m->jobs);
+	struct job_kind check = cluster_check_kind(&m->cluster);
+	int r = jobs_new(m->cfg.ioe, m->san, &check, 1, &m->jobs);
 
 	if (r) {
 		snprintf(errmsg, ERRMSG_LEN, "memory is short");

@@ -13,9 +13,7 @@ struct metad_config {
 	struct metastore *store;
 	const char *const *rpc; /* addresses for nodes */
 	uint32_t rpc_n;
-	const struct auth_key *key;  /* NULL: none, and no TCP */
-	const struct job_kind *jobs; /* further kinds */
-	uint32_t jobs_n;
+	const struct auth_key *key;	  /* NULL: none, and no TCP */
 	uint64_t settle_ns, keepalive_ns; /* 0: defaults */
 	/* it listens, or (status < 0) does not; errmsg says why, and nothing but metad_close() may follow */
 	void (*opened)(void *arg, int status, const char *errmsg);
