@@ -9,9 +9,13 @@
 #include "src/base/log.h"
 #include "src/base/mem.h"
 
+#define TRIM_NS 10000000000ULL
+
 static void conn_hook(struct ioe_hook *h);
 static void conn_volume_changed(struct nbd_conn *c);
 static void conn_deadline_passed(struct ioe_req *t);
+static void conn_time_is_up(struct nbd_conn *c);
+static void conn_trim(struct nbd_conn *c);
 static bool conn_is_answered(const struct nbd_conn *c);
 static void conn_volume_closed(void *arg);
 static void conn_end(struct nbd_conn *c);
@@ -90,15 +94,45 @@ static void conn_deadline_passed(struct ioe_req *t)
 
 	c->timer_busy = false;
 	c->pending--;
-	if (c->deadline_ns == 0 || c->state == CONN_CLOSING)
-		;
-	else if (ioe_now_ns(c->ioe) < c->deadline_ns)
-		conn_deadline(c, c->deadline_ns);
-	else if (c->state == CONN_HANDSHAKE)
-		conn_break(c, "the handshake takes too long");
-	else
-		conn_shut(c);
+	if (c->deadline_ns && ioe_now_ns(c->ioe) < c->deadline_ns) {
+		conn_deadline(c, c->deadline_ns); /* it was moved */
+	} else if (c->deadline_ns) {
+		c->deadline_ns = 0;
+		conn_time_is_up(c);
+	}
 	conn_settle(c);
+}
+
+static void conn_time_is_up(struct nbd_conn *c)
+{
+	switch (c->state) {
+	case CONN_HANDSHAKE:
+		conn_break(c, "the handshake takes too long");
+		break;
+	case CONN_SERVING:
+		conn_trim(c);
+		break;
+	case CONN_DRAINING:
+		conn_shut(c);
+		break;
+	case CONN_CLOSING:
+		break;
+	}
+}
+
+/* A burst leaves memory behind in the pool: when it is over, the pages go back. Not at once, for the next burst may be near. */
+static void conn_trim(struct nbd_conn *c)
+{
+	if (pool_is_idle(&c->pool))
+		pool_trim(&c->pool);
+	else
+		conn_trim_later(c);
+}
+
+void conn_trim_later(struct nbd_conn *c)
+{
+	if (c->state == CONN_SERVING && !c->deadline_ns)
+		conn_deadline(c, ioe_now_ns(c->ioe) + TRIM_NS);
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------------- */
@@ -111,7 +145,7 @@ void conn_drain(struct nbd_conn *c)
 		return;
 	c->state = CONN_DRAINING;
 	c->skip = 0; /* `filling` stays: a receive into it may be under way */
-	conn_deadline(c, ioe_now_ns(c->ioe) + c->server->limits.drain_ns);
+	conn_deadline(c, 0);
 	rx_run(c);
 }
 
@@ -138,6 +172,10 @@ void conn_settle(struct nbd_conn *c)
 {
 	if (c->state == CONN_DRAINING && conn_is_answered(c))
 		conn_shut(c);
+	else if (c->state == CONN_DRAINING && c->in_flight == 0 && !c->deadline_ns)
+		conn_deadline(
+		    c, ioe_now_ns(c->ioe) +
+			   c->server->limits.drain_ns); /* it is the client that we wait for now */
 	if (c->state == CONN_CLOSING && c->pending == 0)
 		conn_end(c);
 }

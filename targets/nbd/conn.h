@@ -127,7 +127,7 @@ struct nbd_conn {
 
 	struct handshake *hs; /* HANDSHAKE only */
 
-	/* the one timer: the end of the handshake, the end of draining */
+	/* the one timer: the end of the handshake, of patience while draining; giving memory back while serving */
 	struct ioe_req timer;
 	bool timer_busy;
 	uint64_t deadline_ns; /* 0: none */
@@ -153,6 +153,8 @@ void conn_break(struct nbd_conn *c, const char *why);
 void conn_settle(struct nbd_conn *c);
 /* The one deadline of the connection, replacing what was set; 0 for none. */
 void conn_deadline(struct nbd_conn *c, uint64_t deadline_ns);
+/* The pool has grown: see in a while whether it is still needed. */
+void conn_trim_later(struct nbd_conn *c);
 void conn_info(const struct nbd_conn *c, struct nbd_conn_info *ret_info);
 void conn_count(const struct nbd_conn *c, struct nbd_server_info *sum); /* adds its counters */
 

@@ -86,6 +86,8 @@ uint8_t *pool_take(struct pool *p, uint32_t n)
 		mark(p, page, n, true);
 	}
 	p->pages_used += n;
+	if (page + n > p->pages_touched)
+		p->pages_touched = page + n;
 	return p->mem + (size_t)page * BLOCK_BYTES;
 }
 
@@ -98,4 +100,16 @@ void pool_give(struct pool *p, const uint8_t *mem, uint32_t n)
 	p->pages_used -= n;
 	if (page / WORD_BITS < p->first)
 		p->first = page / WORD_BITS;
+}
+
+void pool_trim(struct pool *p)
+{
+	uint8_t *mem = mem_alloc_aligned(BLOCK_BYTES, (size_t)p->pages_n * BLOCK_BYTES);
+
+	check(p->pages_used == 0);
+	if (!mem)
+		return;
+	mem_free(p->mem);
+	p->mem = mem;
+	p->pages_touched = 0;
 }

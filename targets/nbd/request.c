@@ -316,8 +316,11 @@ void request_release(struct nbd_request *r)
 {
 	struct nbd_conn *c = r->conn;
 
-	if (r->pages_n)
+	if (r->pages_n) {
 		pool_give(&c->pool, r->pages, r->pages_n);
+		if (pool_is_grown(&c->pool))
+			conn_trim_later(c);
+	}
 	r->next = c->free;
 	c->free = r;
 }

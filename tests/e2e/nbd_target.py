@@ -3,7 +3,7 @@
 """usage: nbd_target.py URI SNAPSHOT-URI
 What libnbd can ask for and other clients do not: commands in flight together, simple and structured replies, chunks, DF, FUA, errors one by
 one, and that the connection is as good after them as before."""
-import errno, os, sys
+import errno, os, socket, struct, sys, urllib.parse
 import nbd
 
 uri, snapshot = sys.argv[1:3]
@@ -117,3 +117,26 @@ b.flush()
 del a  # goes without a word
 assert b.pread(4096, 8192) == b"q" * 4096
 b.shutdown()
+
+
+def half_closed():
+    """A client that sends all it has and closes its side, as `nc -N` does, is still answered."""
+    u = urllib.parse.urlsplit(uri)
+    if u.scheme == "nbd+unix":
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(urllib.parse.parse_qs(u.query)["socket"][0])
+    else:
+        s = socket.create_connection((u.hostname, u.port))
+    name = u.path[1:].encode()
+    request = lambda cmd, cookie, off, ln: struct.pack(">IHHQQI", 0x25609513, 0, cmd, cookie, off, ln)
+    s.sendall(struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 1, len(name)) + name)
+    s.sendall(request(1, 1, 0, 4096) + b"h" * 4096 + request(0, 2, 0, 4096) + request(3, 3, 0, 0))
+    s.shutdown(socket.SHUT_WR)
+    got = b""
+    while part := s.recv(65536):
+        got += part
+    assert len(got) == 18 + 10 + 16 + 16 + 4096 + 16, len(got)
+    assert b"h" * 4096 in got
+
+
+half_closed()

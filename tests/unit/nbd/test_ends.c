@@ -138,6 +138,27 @@ static void who_does_not_read_stops_only_itself(void **state)
 	stop();
 }
 
+/* A burst, a pause in which its memory goes back, and again; also while something is in flight. */
+static void a_burst_leaves_no_memory_behind(void **state)
+{
+	(void)state;
+	start(1, NULL);
+	nbd_peer_go(&fx.p, &fx.f, "vol", true);
+	for (int i = 0; i < 4; i++) {
+		for (uint64_t k = 0; k < 8; k++)
+			nbd_peer_write(&fx.p, 0, k, k * MIB, data, MIB);
+		for (uint64_t k = 0; k < 8; k++)
+			assert_int_equal(nbd_peer_answer(&fx.p, 0).error, 0);
+		fx.rules->hold = i == 2;
+		nbd_peer_request(&fx.p, NBD_CMD_READ, 0, 1, 0, 4096);
+		run_ms(i == 1 ? 9000 : 25000);
+		fx.rules->hold = false;
+		mock_release_all(fx.f.vs);
+		assert_int_equal(nbd_peer_answer(&fx.p, 0).error, 0);
+	}
+	stop();
+}
+
 static void connections_beyond_the_limit_are_closed(void **state)
 {
 	struct nbd_peer peers[3], extra;
@@ -301,9 +322,8 @@ static void resets_at_random_moments(void **state)
 	stop();
 }
 
-static void a_client_that_closes_its_side_is_still_answered(void **state)
+static void requests_before_the_end_of_the_stream_take_effect(void **state)
 {
-	/* An orderly shutdown of the simulated socket ends both sides; what is checked is that requests before it take effect. */
 	(void)state;
 	start(5, NULL);
 	nbd_peer_go(&fx.p, &fx.f, "vol", true);
@@ -345,6 +365,23 @@ static void closing_answers_what_is_in_flight(void **state)
 	run_ms(100);
 	assert_true(fx.f.closed);
 	assert_int_equal(fx.v->seen_n, 10);
+	stop();
+}
+
+static void closing_waits_for_a_slow_volume(void **state)
+{
+	(void)state;
+	start(1, NULL);
+	nbd_peer_go(&fx.p, &fx.f, "vol", true);
+	fx.rules->hold = true;
+	nbd_peer_request(&fx.p, NBD_CMD_FLUSH, 0, 1, 0, 0);
+	run_ms(100);
+	nbd_fixture_close_begin(&fx.f);
+	run_ms(60000);
+	assert_false(fx.f.closed);
+	mock_release_all(fx.f.vs);
+	assert_int_equal(nbd_peer_answer(&fx.p, 0).error, 0);
+	assert_true(nbd_peer_is_eof(&fx.p));
 	stop();
 }
 
@@ -420,13 +457,15 @@ int main(void)
 	    cmocka_unit_test(nonsense_waits_too),
 	    cmocka_unit_test(data_beyond_the_pool_waits),
 	    cmocka_unit_test(who_does_not_read_stops_only_itself),
+	    cmocka_unit_test(a_burst_leaves_no_memory_behind),
 	    cmocka_unit_test(connections_beyond_the_limit_are_closed),
 	    cmocka_unit_test(disc_lets_what_is_in_flight_finish),
 	    cmocka_unit_test(a_vanished_client_leaves_nothing),
 	    cmocka_unit_test(clients_that_go_after_each_byte),
 	    cmocka_unit_test(resets_at_random_moments),
-	    cmocka_unit_test(a_client_that_closes_its_side_is_still_answered),
+	    cmocka_unit_test(requests_before_the_end_of_the_stream_take_effect),
 	    cmocka_unit_test(closing_answers_what_is_in_flight),
+	    cmocka_unit_test(closing_waits_for_a_slow_volume),
 	    cmocka_unit_test(closing_does_not_wait_for_ever_for_a_reader),
 	    cmocka_unit_test(closing_an_idle_server),
 	    cmocka_unit_test(closing_at_every_moment),

@@ -150,6 +150,31 @@ static void pool_agrees_with_a_model(void **state)
 	pool_free(&p);
 }
 
+static void pool_gives_memory_back(void **state)
+{
+	struct pool p;
+	uint8_t *a;
+
+	(void)state;
+	assert_int_equal(pool_init(&p, 4 << 20), 0);
+	assert_true(pool_is_idle(&p));
+	a = pool_take(&p, POOL_KEEP_PAGES);
+	assert_false(pool_is_idle(&p) || pool_is_grown(&p));
+	pool_give(&p, pool_take(&p, 1), 1);
+	assert_true(pool_is_grown(&p));
+	pool_give(&p, a, POOL_KEEP_PAGES);
+	mem_fail_at(0, 1);
+	pool_trim(&p); /* keeps what it has */
+	assert_true(pool_is_grown(&p));
+	mem_fail_at(UINT64_MAX, 0);
+	pool_trim(&p);
+	assert_false(pool_is_grown(&p));
+	a = pool_take(&p, p.pages_n);
+	assert_ptr_equal(a, p.mem);
+	pool_give(&p, a, p.pages_n);
+	pool_free(&p);
+}
+
 static void pool_without_memory(void **state)
 {
 	struct pool p;
@@ -196,8 +221,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_status_has_an_error), cmocka_unit_test(the_errors_that_matter),
 	    cmocka_unit_test(pool_gives_the_lowest_run), cmocka_unit_test(pool_agrees_with_a_model),
-	    cmocka_unit_test(pool_without_memory),	 cmocka_unit_test(uris_can_be_pasted),
-	    cmocka_unit_test(limits_are_checked),
+	    cmocka_unit_test(pool_gives_memory_back),	 cmocka_unit_test(pool_without_memory),
+	    cmocka_unit_test(uris_can_be_pasted),	 cmocka_unit_test(limits_are_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
