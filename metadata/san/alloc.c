@@ -97,7 +97,6 @@ static bool alloc_begin(struct san *s, struct san_alloc *r, struct volume *vol)
 	struct alloc_run *run = r->priv;
 	struct pool *pool = pool_of(s, vol->v.pool);
 	uint32_t missing, last = run->sorted[r->n - 1];
-	uint64_t free_n;
 
 	if (r->layer != vol->head->id) {
 		op_fail(&r->req, -E_FROZEN, "layer %u is not the head of volume %s", r->layer,
@@ -110,8 +109,8 @@ static bool alloc_begin(struct san *s, struct san_alloc *r, struct volume *vol)
 		return false;
 	}
 	missing = count_missing(run, r->n);
-	free_n = pool ? pool_free_usable(pool) : 0;
-	if (missing && free_n < missing + pool->reserved) {
+
+	if (missing && (!pool || pool_free_usable(pool) < missing + pool->reserved)) {
 		op_fail(&r->req, -ENOSPC, "the pool of volume %s is full", vol->v.name);
 		return false;
 	}

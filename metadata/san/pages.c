@@ -205,7 +205,7 @@ size_t schema_map_encode(const struct map_body *b, const struct schema_key *k, u
 	struct map_value *v = (struct map_value *)out;
 	struct cgen_range range = cgen_range_of(b);
 	uint64_t span = range.max - range.min;
-	uint8_t cgen_len = (uint8_t)(span ? (71 - __builtin_clzll(span)) / 8 : 1);
+	uint8_t cgen_len = (uint8_t)((64 - __builtin_clzll(span | 1) + 7) / 8);
 	uint8_t *at = v->entries;
 
 	for (uint32_t i = 0; i < SCHEMA_MAP_CHUNKS; i++) {

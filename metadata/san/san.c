@@ -101,10 +101,11 @@ void *priv_alloc(struct san *s, size_t len)
 
 void priv_free(void *p)
 {
-	struct list *link = (struct list *)p - 1;
+	struct list *link;
 
 	if (!p)
 		return;
+	link = (struct list *)p - 1;
 	list_del(link);
 	mem_free(link);
 }
