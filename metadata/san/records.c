@@ -413,20 +413,24 @@ struct job_value {
 	struct record_head h;
 	struct le64 args[SAN_JOB_ARGS];
 	struct le64 done_n, total_n, created_ns, ended_ns;
-	struct le32 kind, error; /* error: two's complement */
-	uint8_t state, cancel, subject_len, reserved;
+	struct le32 kind;
+	uint8_t state, cancel, subject_len, error_len;
 	struct le16 text_len;
-	uint8_t reserved2[2];
-	char texts[]; /* subject, text */
+	uint8_t reserved[2];
+	char texts[]; /* subject, name of the error, text */
 };
-static_assert(sizeof(struct job_value) == 88, "no padding");
-static_assert(sizeof(struct job_value) + NAME_LEN_MAX + SAN_JOB_TEXT_MAX <= SCHEMA_JOB_MAX, "fits");
-enum { JOB_VERSION = 1 };
+static_assert(sizeof(struct job_value) == 84, "no padding");
+enum { JOB_VERSION = 1, ERROR_NAME_MAX = 63 };
+static_assert(sizeof(struct job_value) + NAME_LEN_MAX + ERROR_NAME_MAX + SAN_JOB_TEXT_MAX <=
+		  SCHEMA_JOB_MAX,
+	      "fits");
 
 size_t schema_job_encode(const struct san_job *j, const struct schema_key *k, uint8_t *out)
 {
 	struct job_value *v = (struct job_value *)out;
-	size_t subject_len = strlen(j->subject), text_len = strlen(j->text);
+	const char *error = j->error ? err_name(j->error) : ""; /* names outlive the numbers */
+	size_t subject_len = strlen(j->subject), error_len = strlen(error),
+	       text_len = strlen(j->text);
 
 	*v = (struct job_value){
 	    .done_n = to_le64(j->done_n),
@@ -434,18 +438,20 @@ size_t schema_job_encode(const struct san_job *j, const struct schema_key *k, ui
 	    .created_ns = to_le64(j->created_ns),
 	    .ended_ns = to_le64(j->ended_ns),
 	    .kind = to_le32(j->kind),
-	    .error = to_le32((uint32_t)j->error),
+
 	    .state = (uint8_t)j->state,
 	    .cancel = j->cancel,
 	    .subject_len = (uint8_t)subject_len,
+	    .error_len = (uint8_t)error_len,
 	    .text_len = to_le16((uint16_t)text_len),
 	};
 	for (int i = 0; i < SAN_JOB_ARGS; i++)
 		v->args[i] = to_le64(j->args[i]);
 	memcpy(v->texts, j->subject, subject_len);
-	memcpy(v->texts + subject_len, j->text, text_len);
-	record_seal(&v->h, JOB_VERSION, k, sizeof(*v) + subject_len + text_len);
-	return sizeof(*v) + subject_len + text_len;
+	memcpy(v->texts + subject_len, error, error_len);
+	memcpy(v->texts + subject_len + error_len, j->text, text_len);
+	record_seal(&v->h, JOB_VERSION, k, sizeof(*v) + subject_len + error_len + text_len);
+	return sizeof(*v) + subject_len + error_len + text_len;
 }
 
 int schema_job_decode(struct metastore_bytes key, struct metastore_bytes value,
@@ -453,15 +459,16 @@ int schema_job_decode(struct metastore_bytes key, struct metastore_bytes value,
 {
 	const struct job_value *v = value.data;
 	int r = record_open(key, value, JOB_VERSION, sizeof(*v), SCHEMA_JOB_MAX);
+	char error[ERROR_NAME_MAX + 1];
 	size_t text_len;
 	uint32_t id;
 
 	if (r)
 		return r;
 	text_len = get_le16(v->text_len);
-	if (value.len != sizeof(*v) + v->subject_len + text_len || v->state < SAN_JOB_QUEUED ||
-	    v->state > SAN_JOB_CANCELLED || v->cancel > 1 || v->reserved ||
-	    !bytes_are_zero(v->reserved2, sizeof(v->reserved2)) || !schema_key_get_32(key, &id))
+	if (value.len != sizeof(*v) + v->subject_len + v->error_len + text_len ||
+	    v->state < SAN_JOB_QUEUED || v->state > SAN_JOB_CANCELLED || v->cancel > 1 ||
+	    !bytes_are_zero(v->reserved, sizeof(v->reserved)) || !schema_key_get_32(key, &id))
 		return -E_FORMAT;
 	*ret_j = (struct san_job){
 	    .id = id,
@@ -472,13 +479,16 @@ int schema_job_decode(struct metastore_bytes key, struct metastore_bytes value,
 	    .total_n = get_le64(v->total_n),
 	    .created_ns = get_le64(v->created_ns),
 	    .ended_ns = get_le64(v->ended_ns),
-	    .error = (int)get_le32(v->error),
+
 	};
 	for (int i = 0; i < SAN_JOB_ARGS; i++)
 		ret_j->args[i] = get_le64(v->args[i]);
 	if (!text_get(v->texts, v->subject_len, NAME_LEN_MAX, ret_j->subject) ||
-	    !text_get(v->texts + v->subject_len, text_len, SAN_JOB_TEXT_MAX, ret_j->text))
+	    !text_get(v->texts + v->subject_len, v->error_len, ERROR_NAME_MAX, error) ||
+	    !text_get(v->texts + v->subject_len + v->error_len, text_len, SAN_JOB_TEXT_MAX,
+		      ret_j->text))
 		return -E_FORMAT;
+	ret_j->error = err_by_name(error);
 	return 0;
 }
 

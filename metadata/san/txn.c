@@ -53,8 +53,12 @@ static void run_refused(struct san *s)
 
 	list_init(&batch);
 	list_splice(&batch, &s->refused);
-	while ((l = list_pop(&batch)))
-		op_end(list_entry(l, struct san_req, link));
+	while ((l = list_pop(&batch))) {
+		struct san_req *r = list_entry(l, struct san_req, link);
+
+		r->commit = metastore_last_commit(s->store);
+		op_end(r);
+	}
 }
 
 static void run_reads(struct san *s)
