@@ -131,9 +131,10 @@ void san_fixture_reopen(struct san_fixture *fx)
 
 void san_fixture_kill(struct san_fixture *fx)
 {
+	store_fixture_kill(&fx->st);
 	san_abandon(fx->san);
 	fx->san = NULL;
-	store_fixture_crash(&fx->st);
+	store_fixture_restart(&fx->st);
 }
 
 void san_fixture_crash(struct san_fixture *fx)

@@ -95,7 +95,17 @@ void store_fixture_crash(struct store_fixture *fx)
 		store_fixture_reopen(fx);
 		return;
 	}
+	store_fixture_kill(fx);
+	store_fixture_restart(fx);
+}
+
+void store_fixture_kill(struct store_fixture *fx)
+{
 	sim_fixture_kill(&fx->sim);
+}
+
+void store_fixture_restart(struct store_fixture *fx)
+{
 	metastore_abandon(fx->s);
 	sim_fixture_restart(&fx->sim);
 	open_store(fx);

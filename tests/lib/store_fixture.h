@@ -24,6 +24,9 @@ void store_fixture_free(struct store_fixture *fx);
 void store_fixture_reopen(struct store_fixture *fx);
 /* mem: the process is killed and a new one finds the image. rocksdb: the same as reopen. */
 void store_fixture_crash(struct store_fixture *fx);
+/* Its two halves, for mem; what used the store is abandoned in between. */
+void store_fixture_kill(struct store_fixture *fx);
+void store_fixture_restart(struct store_fixture *fx);
 
 /* A new empty directory name in memory (/dev/shm) or, where there is none, in /tmp; nothing is created. */
 void scratch_path(char path[64], const char *what);

@@ -16,7 +16,7 @@
 #include "tests/lib/san_fixture.h"
 #include "tests/lib/san_raw.h"
 
-enum { DEVICES = 3, SLOTS = 50, WRITERS = 3, RANGE = 300, TOUCH_MAX = 6, ROUNDS = 30 };
+enum { DEVICES = 3, SLOTS = 50, WRITERS = 3, RANGE = 300, TOUCH_MAX = 6, ROUNDS = 16 };
 
 struct scenario;
 
@@ -459,7 +459,7 @@ static void test_killed_at_random(void **state)
 
 	(void)state;
 	rand_seed(&rnd, 99);
-	for (uint64_t seed = 10; seed < 110; seed++) {
+	for (uint64_t seed = 10; seed < 60; seed++) {
 		scenario_start(&sc, STORE_MEM, seed, seed % 3 == 0);
 		run_events(&sc, (uint32_t)rand_below(&rnd, 1500));
 		kill_and_check(&sc);
