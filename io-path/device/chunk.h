@@ -54,8 +54,10 @@ struct chunk_req {
 	void (*done)(struct chunk_req *r);
 	/* results */
 	int status;
-	uint32_t present_n; /* blocks of the slot that are data or bad after the operation */
-	bool volatile_ack;  /* WRITE, CLEAR: acknowledged, not yet stable: a flush is owed */
+	/* blocks of the slot that are data or bad after the operation; of a WRITE perhaps fewer than there are, because it does not wait for
+	 * a block table that is not in memory */
+	uint32_t present_n;
+	bool volatile_ack; /* WRITE, CLEAR: acknowledged, not yet stable: a flush is owed */
 	/* WRITE, CLEAR: the device's. FLUSH: given back, what the volatile acknowledgements came with
 	 * (0: there were none): a device that has lost its memory since answers
 	 * -E_UNFLUSHED_LOST, each time it is asked with the old one. */

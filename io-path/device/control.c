@@ -217,6 +217,7 @@ void device_layer_put(struct device *dev, const struct device_layer *layer,
 		return;
 	}
 	c->data = rec;
+	device_heard_commit(dev, layer->commit);
 	len = get_le16(rec->h.len_bytes);
 	if (!registry_has_room(dev, FMT_REC_LAYER, len))
 		control_finish(c, -ENOSPC);

@@ -85,8 +85,10 @@ static void turn(struct ioe_hook *h)
 	maint_turn(dev);
 	ring_turn(dev);
 	tables_turn(dev);
-	flush_kick(dev);
-	journal_turn(dev);
+	if (dev->journal_started) {
+		flush_kick(dev);
+		journal_turn(dev);
+	}
 	if (dev->state == DEVICE_CLOSING)
 		close_step(dev);
 }

@@ -71,16 +71,13 @@ int volume_replay(struct device *dev, volume_id id, const struct volume_mark *m)
 
 /* ---- admission -------------------------------------------------------------------------------------------------------- */
 
-/* A request of a newer epoch comes from the owner that the metadata server named: what it writes is the head. */
+/* A request of a newer epoch says who the owner is. What the head is, only EPOCH says: a frozen layer stays frozen. */
 static struct volume_mark implied_mark(const struct volume *v, const struct chunk_req *r)
 {
-	bool writes = r->op == CHUNK_WRITE || r->op == CHUNK_CLEAR;
+	struct volume_mark mark = v->now;
 
-	return (struct volume_mark){
-	    .epoch = r->epoch,
-	    .commit = v->now.commit,
-	    .head = writes ? r->layer : 0,
-	};
+	mark.epoch = r->epoch;
+	return mark;
 }
 
 int volume_admit(struct device *dev, struct op *op)
@@ -109,11 +106,8 @@ int volume_admit(struct device *dev, struct op *op)
 	return 0;
 }
 
-void volume_leave(struct op *op)
+void volume_leave(struct volume *v)
 {
-	struct volume *v = op->vol;
-
-	op->vol = NULL;
 	check(v->inflight_n > 0);
 	if (--v->inflight_n == 0 && v->raising)
 		raise_check(v);
@@ -230,6 +224,7 @@ void device_epoch(struct device *dev, struct device_epoch_req *r)
 		req_finish(dev, r, status);
 		return;
 	}
+	device_heard_commit(dev, r->commit);
 	list_push(&v->reqs, &r->link);
 	reqs_look(v);
 }

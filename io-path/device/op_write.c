@@ -199,6 +199,8 @@ static void write_data_done(struct ioe_req *io)
 	struct op *op = container_of(io, struct op, io);
 
 	op->io_done = true;
+	op->dev->info.writes++;
+	op->dev->info.write_bytes += (uint64_t)op->blocks_n * BLOCK_BYTES;
 	if (op->dev->failed) {
 		if (list_empty(&op->stable_wait.link))
 			op_finish(op, -E_DEVICE_FAILED);

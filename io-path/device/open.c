@@ -99,7 +99,7 @@ static bool open_alloc(struct replay *rp)
 	rp->buf2 = mem_alloc_aligned(FMT_PAGE, REPLAY_BUF_BYTES);
 	rp->sb[0] = mem_alloc_aligned(FMT_PAGE, FMT_PAGE);
 	rp->sb[1] = mem_alloc_aligned(FMT_PAGE, FMT_PAGE);
-	if (op->ring_path && !op->read_only && ring_paths(dev, op->ring_path))
+	if (op->ring_path && ring_paths(dev, op->ring_path))
 		return false;
 	return dev->path && rp->buf && rp->buf2 && rp->sb[0] && rp->sb[1];
 }

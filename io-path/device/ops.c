@@ -156,6 +156,8 @@ static void op_begin(struct device *dev, struct chunk_req *r)
 	op->block = r->block;
 	op->blocks_n = r->blocks_n;
 	op->is_exclusive = r->op != CHUNK_READ && r->op != CHUNK_STATUS;
+	/* without the ring an acknowledgement stands on the medium alone */
+	op->is_stable = r->flags & CHUNK_F_STABLE || !dev->ring.on;
 	if (r->op ==
 	    CHUNK_FREE) { /* waits for everything on the slot, and everything waits for it */
 		op->block = 0;
@@ -269,6 +271,7 @@ void op_finish(struct op *op, int status)
 {
 	struct device *dev = op->dev;
 	struct chunk_req *r = op->r;
+	struct volume *vol = op->vol;
 	void (*own_done)(struct op * op, int status) = op->own_done;
 
 	check(list_empty(&op->wait.link) && list_empty(&op->stable_wait.link));
@@ -285,18 +288,20 @@ void op_finish(struct op *op, int status)
 	}
 	if (op->run)
 		op_leave_slot(op);
-	if (op->vol)
-		volume_leave(op);
+	op->vol = NULL;
 	if (own_done)
 		own_done(op, status);
 	dev->ops.free_n++;
 	dev->ops.busy_n--;
 	list_push_front(&dev->ops.free, &op->link);
-	ops_drain(dev);
 	if (r)
 		request_finish(dev, r, status);
 	else if (dev->state == DEVICE_CLOSING)
 		close_step(dev);
+	/* those who waited for it come after it */
+	if (vol)
+		volume_leave(vol);
+	ops_drain(dev);
 }
 
 /* What an op that ended makes room for. Not from within itself: a chain of requests that end at once would be a chain of calls. */

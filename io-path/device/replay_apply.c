@@ -272,7 +272,7 @@ static void mode_decide(struct replay *rp)
 
 	if (rp->is_clean) {
 		rp->mode = REPLAY_CLEAN;
-	} else if (!dev->read_only && ring_old_open(dev, &id, &rp->ring) == 0) {
+	} else if (ring_old_open(dev, &id, &rp->ring) == 0) {
 		rp->has_ring = true;
 		rp->mode = REPLAY_RING;
 		r = suspects_find(rp);

@@ -253,7 +253,7 @@ void table_sweep(struct device *dev, struct table_page *p)
 
 	if (!p->moved)
 		return;
-	if (p->moved_max <= published) {
+	if (p->moved_max <= published && p->users == 0) { /* else somebody counts on the memory */
 		mem_free(p->moved);
 		p->moved = NULL;
 		dev->tables.bytes -= MOVED_BYTES;

@@ -330,12 +330,12 @@ static void process_end(struct sim_proc *p)
 
 static void process_bury(struct sim_proc *p)
 {
-	if (p->on_kill)
-		p->on_kill(p->on_kill_arg);
 	sim_fs_close_all(p);
 	sim_socks_free(p);
 	sim_forget(p, &p->e.ready); /* a nop that was submitted after the end */
 	sim_forget(p, &p->e.hooks);
+	if (p->on_kill) /* last: it frees the process's memory, which all of these may be in */
+		p->on_kill(p->on_kill_arg);
 }
 
 void sim_kill(struct ioe *e)
