@@ -19,6 +19,8 @@ static void handle_closed(struct vol_task *t);
 static void drain_step(struct vol_task *t);
 static bool is_quiet(struct volume *v);
 static void given_up(struct meta_req *r);
+static void runtime_end(struct volume *v);
+static void closing_tick(struct volume *v, uint64_t now_ns);
 static void gone_tell(struct vol_task *t);
 static void timer_done(struct ioe_req *r);
 
@@ -128,19 +130,43 @@ void volume_give_up(struct volume *v)
 static void given_up(struct meta_req *r)
 {
 	struct volume *v = container_of(r, struct volume, close_req.req);
-	struct volumes *vs = v->vs;
-	struct list opens;
 
 	if (r->status && r->status != -E_STALE_EPOCH)
 		log_warn("volume not given up", "vol=%s epoch=%" PRIu64 " err=%s", v->name,
 			 v->epoch, err_name(r->status));
 	else
 		log_info("volume closed", "vol=%s epoch=%" PRIu64, v->name, v->epoch);
+	v->given_up = true;
+	if (v->timer_armed)
+		ioe_cancel(v->vs->ioe, &v->timer); /* closing_tick() goes on */
+	else
+		runtime_end(v);
+}
+
+/* Who came meanwhile begins anew. */
+static void runtime_end(struct volume *v)
+{
+	struct volumes *vs = v->vs;
+	struct list opens;
+
 	list_init(&opens);
 	list_splice(&opens, &v->opens);
 	volume_free(v);
 	open_again(vs, &opens);
 	volumes_maybe_closed(vs);
+}
+
+/* While the server is away the closing goes on waiting, but not those who want to open. */
+static void closing_tick(struct volume *v, uint64_t now_ns)
+{
+	if (v->given_up) {
+		runtime_end(v);
+	} else if (v->opens_due_ns > now_ns) {
+		volume_timer_want(v, v->opens_due_ns);
+	} else {
+		v->opens_due_ns = 0;
+		open_refuse_all(v, -E_META_AWAY);
+	}
 }
 
 /* ---- losing it -------------------------------------------------------------------------------------------------------- */
@@ -224,6 +250,10 @@ static void timer_done(struct ioe_req *r)
 	uint64_t now_ns = ioe_now_ns(v->vs->ioe);
 
 	v->timer_armed = false;
+	if (v->state == VOLUME_CLOSING) {
+		closing_tick(v, now_ns);
+		return;
+	}
 	map_alloc_tick(v, now_ns);
 	run_ahead_tick(v, now_ns);
 	reclaim_tick(v, now_ns);

@@ -81,6 +81,7 @@ void map_cache_free(struct map_cache *c)
 	if (!c->vs)
 		return;
 	check(list_empty(&c->by_age) && list_empty(&c->starved));
+	vol_task_cancel(&c->starved_task);
 	mem_free(c->loads);
 	htab_free(&c->pages);
 	fixed_pool_free(&c->pool);

@@ -24,7 +24,6 @@ static void open_ask(struct volume *v);
 static void open_done(struct meta_req *r);
 static int open_accept(struct volume *v);
 static void open_failed(struct volume *v, int status);
-static void open_refuse_all(struct volume *v, int status);
 static void open_attach(struct volume *v, struct volume_open *op);
 static void open_finish(struct volumes *vs, struct volume_open *op, int status, const char *fmt,
 			...) __attribute__((format(printf, 4, 5)));
@@ -89,8 +88,13 @@ static void open_dispatch(struct volumes *vs, struct volume_open *op)
 	}
 	switch (v->state) {
 	case VOLUME_OPENING:
+		list_push(&v->opens, &op->link);
+		break;
 	case VOLUME_CLOSING:
 		list_push(&v->opens, &op->link);
+		if (v->opens_due_ns == 0)
+			v->opens_due_ns = ioe_now_ns(vs->ioe) + vs->limits.open_timeout_ns;
+		volume_timer_want(v, v->opens_due_ns);
 		break;
 	case VOLUME_DRAINING:
 		v->state = VOLUME_OPEN;
@@ -300,7 +304,7 @@ static void open_failed(struct volume *v, int status)
 	volume_free(v);
 }
 
-static void open_refuse_all(struct volume *v, int status)
+void open_refuse_all(struct volume *v, int status)
 {
 	const struct meta_open *m = &v->open_req;
 

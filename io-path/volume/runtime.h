@@ -190,7 +190,9 @@ struct volume {
 	uint32_t layers_n;
 	const layer_id *layers; /* head first */
 
-	struct list opens; /* volume_open: waiting for OPENING or CLOSING to end */
+	struct list opens;     /* volume_open: waiting for OPENING or CLOSING to end */
+	uint64_t opens_due_ns; /* CLOSING: until when they wait */
+	bool given_up;	       /* meta_close was answered */
 	struct list handles;
 	uint32_t handles_n, in_flight;
 
@@ -252,6 +254,7 @@ struct volume *volume_find(struct volumes *vs, const char *name);
 void volume_free(struct volume *v);
 void volume_hide(struct volume *v);
 void open_again(struct volumes *vs, struct list *opens);
+void open_refuse_all(struct volume *v, int status);
 
 /* close.c */
 void volume_handle_init(struct volume_handle *h);

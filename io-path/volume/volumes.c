@@ -144,6 +144,7 @@ void volumes_free(struct volumes *vs)
 	check(list_empty(&vs->started) && list_empty(&vs->finished) && list_empty(&vs->starved));
 	vs->meta->on_volume = NULL;
 	ioe_hook_disarm(&vs->hook);
+	vol_task_cancel(&vs->close_task);
 	map_cache_free(&vs->cache);
 	htab_free(&vs->by_name);
 	fixed_pool_free(&vs->scratch);

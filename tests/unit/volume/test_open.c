@@ -150,6 +150,32 @@ static void server_away_at_open(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* The close of the one before is not answered: who wants to open does not wait for ever. */
+static void server_away_at_close(void **state)
+{
+	struct vf_open o = {.op = {.name = "vol"}}, late = {.op = {.name = "vol"}};
+	struct volume_fixture fx;
+	struct volume_handle *h;
+	uint64_t start_ns;
+
+	(void)state;
+	fixture(&fx);
+	h = vf_open(&fx, "vol");
+	sim_sleep(&fx.sim, 10000000); /* prefetched */
+	vf_close(&fx, h);
+	mock_meta_away(&fx.meta, true);
+	sim_sleep(&fx.sim, 1000000);
+	start_ns = sim_now_ns(fx.sim.w);
+	assert_int_equal(try_open(&fx, &o), -E_META_AWAY);
+	assert_int_equal(sim_now_ns(fx.sim.w) - start_ns, 10000000000ULL);
+	vf_open_start(&fx, &late);
+	sim_sleep(&fx.sim, 1000000000);
+	mock_meta_away(&fx.meta, false);
+	assert_int_equal(vf_open_wait(&fx, &late), 0);
+	assert_int_equal(fx.meta.closes, 1);
+	volume_fixture_free(&fx);
+}
+
 static void unusable_answers_are_refused(void **state)
 {
 	struct vf_open o = {.op = {.name = "vol"}};
@@ -487,6 +513,7 @@ int main(void)
 	    cmocka_unit_test(reopening_needs_no_server),
 	    cmocka_unit_test(opening_while_it_closes),
 	    cmocka_unit_test(server_away_at_open),
+	    cmocka_unit_test(server_away_at_close),
 	    cmocka_unit_test(unusable_answers_are_refused),
 	    cmocka_unit_test(geometry_tells),
 	    cmocka_unit_test(write_cache_follows_the_property),
