@@ -32,7 +32,7 @@ int device_init_parts(struct device *dev, const struct device_open *op)
 	r = r ? r : maint_init(dev);
 	r = r ? r : tables_init(dev, op->cache_bytes);
 	r = r ? r : slots_init(dev);
-	r = r ? r : volumes_init(dev);
+	r = r ? r : epochs_init(dev);
 	r = r ? r : registry_init(dev);
 	r = r ? r : ops_init(dev);
 	return r;
@@ -45,7 +45,7 @@ void device_free(struct device *dev)
 	verify_free(dev);
 	ops_free(dev);
 	registry_free(dev);
-	volumes_free(dev);
+	epochs_free(dev);
 	tables_free(dev);
 	slots_free(dev);
 	maint_free(dev);

@@ -15,12 +15,12 @@ static void req_finish(struct device *dev, struct device_epoch_req *r, int statu
 
 /* ---- life ------------------------------------------------------------------------------------------------------------- */
 
-int volumes_init(struct device *dev)
+int epochs_init(struct device *dev)
 {
 	return htab_init(&dev->volumes.by_id, 64);
 }
 
-void volumes_free(struct device *dev)
+void epochs_free(struct device *dev)
 {
 	if (!dev->volumes.by_id.buckets)
 		return;

@@ -39,8 +39,8 @@ struct volumes {
 	struct volume *last; /* found; the next request is likely for the same */
 };
 
-int volumes_init(struct device *dev);
-void volumes_free(struct device *dev);
+int epochs_init(struct device *dev);
+void epochs_free(struct device *dev);
 struct volume *volume_get(struct device *dev, volume_id id); /* made if new; NULL: no memory */
 
 /* 0: admitted, op->vol is set. 1: waits, and op_admitted() is called later. Else the request is refused. */

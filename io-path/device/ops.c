@@ -89,6 +89,8 @@ void device_submit(struct device *dev, struct chunk_req *r)
 
 	r->present_n = 0;
 	r->volatile_ack = false;
+	if (r->op != CHUNK_FLUSH) /* in which it is the caller's */
+		r->incarnation = dev->journal.incarnation;
 	o->submitting = true;
 	if (status)
 		request_finish(dev, r, status);

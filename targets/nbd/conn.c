@@ -107,7 +107,7 @@ static void conn_time_is_up(struct nbd_conn *c)
 {
 	switch (c->state) {
 	case CONN_HANDSHAKE:
-		conn_break(c, "the handshake takes too long");
+		conn_drop(c, "the handshake takes too long");
 		break;
 	case CONN_SERVING:
 		conn_trim(c);
@@ -149,7 +149,7 @@ void conn_drain(struct nbd_conn *c)
 	rx_run(c);
 }
 
-void conn_break(struct nbd_conn *c, const char *why)
+void conn_drop(struct nbd_conn *c, const char *why)
 {
 	if (c->state == CONN_CLOSING)
 		return;

@@ -148,7 +148,7 @@ void conn_drain(struct nbd_conn *c);
 /* Close without another word. */
 void conn_shut(struct nbd_conn *c);
 /* The peer broke the protocol: say so in the log, and conn_shut(). */
-void conn_break(struct nbd_conn *c, const char *why);
+void conn_drop(struct nbd_conn *c, const char *why);
 /* Last thing of every callback: `c` may be gone afterwards. */
 void conn_settle(struct nbd_conn *c);
 /* The one deadline of the connection, replacing what was set; 0 for none. */

@@ -67,7 +67,7 @@ static bool input_client_flags(struct nbd_conn *c)
 	c->rx_at += sizeof(raw);
 	flags = get_be32(raw);
 	if (flags & ~(uint32_t)(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) {
-		conn_break(c, "unknown client flags");
+		conn_drop(c, "unknown client flags");
 		return true;
 	}
 	c->hs->no_zeroes = flags & NBD_FLAG_C_NO_ZEROES;
@@ -87,19 +87,19 @@ static bool input_option(struct nbd_conn *c)
 	memcpy(&o, c->rx + c->rx_at, sizeof(o));
 	len = get_be32(o.len);
 	if (get_be64(o.magic) != NBD_OPTION_MAGIC) {
-		conn_break(c, "bad option magic");
+		conn_drop(c, "bad option magic");
 		return true;
 	}
 	if (len <= OPTION_BYTES_MAX && rx_have(c) < sizeof(o) + len)
 		return false;
 	hs->option = get_be32(o.option);
 	if (++hs->options_n > OPTIONS_MAX) {
-		conn_break(c, "too many options");
+		conn_drop(c, "too many options");
 	} else if (!hs->fixed && hs->option != NBD_OPT_EXPORT_NAME) {
-		conn_break(c, "an option before fixed newstyle");
+		conn_drop(c, "an option before fixed newstyle");
 	} else if (len > OPTION_SKIP_MAX ||
 		   (len > OPTION_BYTES_MAX && hs->option == NBD_OPT_EXPORT_NAME)) {
-		conn_break(c, "option of a hostile length");
+		conn_drop(c, "option of a hostile length");
 	} else {
 		c->paused = true;
 		c->rx_at += sizeof(o);

@@ -4,7 +4,7 @@
  *   greeting -> client flags -> { option -> its replies }* -> transmission
  *
  * An option is worked on by one function, which ends on every path in option_finish() (its replies are sent, then the next option), in
- * handshake_leave() (then transmission), or in conn_shut()/conn_break(). Until then input is paused, so the option's data stays where
+ * handshake_leave() (then transmission), or in conn_shut()/conn_drop(). Until then input is paused, so the option's data stays where
  * it is in the input buffer. */
 #ifndef STRATA_TARGETS_NBD_HANDSHAKE_H
 #define STRATA_TARGETS_NBD_HANDSHAKE_H

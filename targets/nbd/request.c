@@ -70,7 +70,7 @@ bool request_input(struct nbd_conn *c)
 	if (rx_have(c) < sizeof(*h))
 		return false;
 	if (get_be32(h->magic) != NBD_REQUEST_MAGIC) {
-		conn_break(c, "bad request magic");
+		conn_drop(c, "bad request magic");
 		return true;
 	}
 	if (get_be16(h->cmd) == NBD_CMD_DISC) {
@@ -100,7 +100,7 @@ bool request_input(struct nbd_conn *c)
 		if (!r->error) {
 			r->v.buf = r->pages + r->off % BLOCK_BYTES;
 		} else if (r->len > WRITE_SKIP_MAX) {
-			conn_break(c, "a write of a hostile length");
+			conn_drop(c, "a write of a hostile length");
 		} else if (r->len > 0) {
 			c->skip = r->len;
 		} else {

@@ -20,7 +20,7 @@ strata status
 [ "$(strata status --json | jq -r .health)" = ok ] || fail "not healthy"
 
 strata volume create v1 --size 100M
-expect_fail "exists" strata volume create v1 --size 100M
+expect_fail "already" strata volume create v1 --size 100M
 expect_fail "not a size" strata volume create v2 --size 10X
 expect_fail "4096|4 KiB|multiple" strata volume create v2 --size 1000
 expect_fail "name" strata volume create .bad --size 1G

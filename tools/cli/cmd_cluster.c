@@ -283,7 +283,9 @@ int cmd_check(struct cli *c)
 		       json_integer_value(json_object_get(result, "slots")),
 		       json_array_size(problems));
 	}
-	r = json_array_size(problems) ? EXIT_UNHEALTHY : EXIT_OK;
+	r = json_integer_value(json_object_get(result, "problems_n")) || json_array_size(problems)
+		? EXIT_UNHEALTHY
+		: EXIT_OK;
 	json_decref(answer);
 	return r;
 }
