@@ -3,7 +3,7 @@
 # kill -9 of noded, metad or both, again and again, under a verifying writer whose client reconnects: nothing acknowledged is lost, fsck is clean,
 # and the node serves again within 2 s. STRATA_ROUNDS says how often (10).
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 requires jq /usr/bin/python3
 rounds=${STRATA_ROUNDS:-10}
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Foreign NBD clients: nbdinfo, nbdcopy, qemu-img, qemu-io, qemu-nbd, fio, and an oracle for block status through libnbd.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 requires nbdinfo nbdcopy qemu-img qemu-io qemu-nbd fio jq
 
 cluster_start --device-size 2G

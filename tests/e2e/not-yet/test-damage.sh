@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A byte that changes on the device under a served volume is an I/O error, never wrong data; other data goes on; a rewrite heals it.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 requires jq qemu-io
 cluster_start --device-size 1G
 strata volume create vol --size 64M
