@@ -35,8 +35,9 @@ struct uring {
 	struct io_uring ring;
 	bool started;		       /* the loop's thread has taken the ring */
 	bool wake_armed, signal_armed; /* the ring watches wake_fd, signal_fd */
-	uint32_t in_kernel;	       /* file requests */
-	bool put_off;		       /* the last turn left its submissions in the ring */
+	bool is_late;		       /* the turn before has left its SQEs to this one */
+	uint32_t patient_n; /* SQEs not yet submitted that wait for a peer: receives and polls */
+	uint32_t in_kernel; /* file requests */
 	uint64_t wake_count;
 	/* Messages of sends that wait in the ring for the next submit; the kernel copies them then. */
 	struct msghdr msgs[SQ_ENTRIES];
@@ -50,7 +51,7 @@ static int ring_open(struct io_uring *ring);
 static void ring_start(struct uring *u);
 static void disk_push(struct uring *u);
 static void wait_for_cqes(struct uring *u, uint64_t wait_ns);
-static bool may_put_off(struct uring *u);
+static bool can_submit_later(struct uring *u);
 static bool spin(struct uring *u, uint64_t wait_ns);
 static void reap(struct uring *u);
 static void disk_cqe(struct uring *u, struct ioe_req *r, int res);
@@ -156,16 +157,19 @@ static bool kernel_has_more(struct uring *u)
 	return IO_URING_READ_ONCE(*u->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
-/* Out of memory for the moment, or the kernel wants completions taken first: what is left in the ring goes out with a later call. */
-static void enter_result(int r)
+/* After each call that submits. An error is a passing one: out of memory for the moment, or the kernel wants completions taken first. What
+ * is left in the ring goes out with a later call. */
+static void enter_result(struct uring *u, int r)
 {
 	check(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ETIME || r == -ENOMEM);
+	if (io_uring_sq_ready(&u->ring) == 0)
+		u->msgs_n = u->iovs_n = u->patient_n = 0;
 }
 
 /* In the middle of a push, when the ring is full. */
 static void submit_now(struct uring *u)
 {
-	enter_result(io_uring_submit_and_get_events(&u->ring));
+	enter_result(u, io_uring_submit_and_get_events(&u->ring));
 	reap(u);
 }
 
@@ -241,22 +245,24 @@ static void wait_for_cqes(struct uring *u, uint64_t wait_ns)
 	}
 	if (wait_ns > 0 && host_sleep_begin(h)) {
 		wake_arm(u);
-		enter_result(io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1,
-							      wait_ns == UINT64_MAX ? NULL : &ts,
-							      NULL));
+		enter_result(u, io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1,
+								 wait_ns == UINT64_MAX ? NULL : &ts,
+								 NULL));
 		host_sleep_end(h);
-	} else if (kernel_has_more(u) || (io_uring_sq_ready(&u->ring) && !may_put_off(u))) {
-		enter_result(io_uring_submit_and_get_events(&u->ring));
+	} else if (kernel_has_more(u) || !can_submit_later(u)) {
+		enter_result(u, io_uring_submit_and_get_events(&u->ring));
 	}
 	reap(u);
 }
 
-/* Callbacks that are due may be followed by nothing but a wait, as those of sends usually are: then one call submits and waits. So what is
- * queued stays in the ring for the length of those callbacks, but never for a second turn. */
-static bool may_put_off(struct uring *u)
+/* Is there nothing in the ring but what waits for a peer, while callbacks are due? These then run first, and the next turn submits it in the
+ * call that waits. That spares a connection with one request at a time one call of three. */
+static bool can_submit_later(struct uring *u)
 {
-	u->put_off = !u->put_off && !list_empty(&u->host.ioe.ready);
-	return u->put_off;
+	unsigned n = io_uring_sq_ready(&u->ring);
+
+	u->is_late = n > 0 && n == u->patient_n && !u->is_late && !list_empty(&u->host.ioe.ready);
+	return n == 0 || u->is_late;
 }
 
 /* Watches the ring for a while instead of sleeping. True: something came. */
@@ -266,7 +272,7 @@ static bool spin(struct uring *u, uint64_t wait_ns)
 	uint64_t end = host_clock_ns() + MIN(wait_ns, h->cfg.spin_ns);
 
 	if (io_uring_sq_ready(&u->ring))
-		enter_result(io_uring_submit(&u->ring));
+		enter_result(u, io_uring_submit(&u->ring));
 	do {
 		for (int i = 0; i < 32; i++) {
 			if (io_uring_cq_ready(&u->ring) || kernel_has_more(u) ||
@@ -366,6 +372,7 @@ static void uring_arm(struct host *h, struct sock_dir *d)
 		io_uring_prep_poll_add(sqe, s->fd, r->op == IOE_ACCEPT ? POLLIN : POLLOUT);
 	}
 	io_uring_sqe_set_data64(sqe, dir_tag(d));
+	u->patient_n += r->op != IOE_SEND;
 }
 
 /* All that is queued, as one message. MSG_WAITALL: the kernel goes on by itself when the socket was full. */
@@ -381,8 +388,6 @@ static struct io_uring_sqe *send_sqe(struct uring *u, struct sock_dir *d)
 	       (u->msgs_n == SQ_ENTRIES || u->iovs_n > SQ_IOVS - SOCK_GATHER_MAX))
 		submit_now(u);
 	sqe = sqe_get(u);
-	if (io_uring_sq_ready(&u->ring) == 1) /* this is the first since a submit */
-		u->msgs_n = u->iovs_n = 0;
 	m = &u->msgs[u->msgs_n++];
 	iov = &u->iovs[u->iovs_n];
 	*m = (struct msghdr){.msg_iov = iov};
