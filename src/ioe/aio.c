@@ -2,7 +2,7 @@
 /* aio.c - the engine for kernels and containers without io_uring: libaio for O_DIRECT reads and writes, epoll for everything with a
  * descriptor to wait on, and worker threads for file requests that would block the loop (fsync, punch, the page cache).
  *
- * Sockets are registered once, edge-triggered: an edge puts both directions back to try. The eventfds are edge-triggered too and never
+ * Sockets are watched, edge-triggered, from the first time on that one would block: an edge puts its directions back to try. The eventfds are edge-triggered too and never
  * read. Where even libaio is not to be had, all file requests go to the workers. */
 #include <errno.h>
 #include <libaio.h>
@@ -46,7 +46,6 @@ static void disk_reap(struct aio *a);
 static void wait_for_events(struct aio *a, uint64_t wait_ns);
 static int epoll_sleep(struct aio *a, struct epoll_event *events, uint64_t wait_ns);
 static void event_take(struct aio *a, const struct epoll_event *ev);
-static int aio_sock_opened(struct host *h, struct sock *s);
 static void aio_arm(struct host *h, struct sock_dir *d);
 
 static struct aio *aio_of(struct ioe *e)
@@ -69,7 +68,6 @@ int aio_new(const struct ioe_config *cfg, struct ioe **ret_e)
 		return r;
 	}
 	a->host.arm = aio_arm;
-	a->host.sock_opened = aio_sock_opened;
 	a->epoll_fd = a->disk_fd = -1;
 	r = aio_open(a);
 	if (r) {
@@ -230,7 +228,7 @@ static void event_take(struct aio *a, const struct epoll_event *ev)
 		return;
 	}
 	s = ev->data.ptr;
-	/* not EPOLLHUP: a socket that is not connected yet has it too */
+	/* not EPOLLHUP: a socket whose connect is under way may have it too */
 	if (ev->events & (EPOLLRDHUP | EPOLLERR))
 		s->hup = true;
 	if (ev->events & (EPOLLIN | ends)) {
@@ -245,17 +243,24 @@ static void event_take(struct aio *a, const struct epoll_event *ev)
 
 /* ---- sockets ---------------------------------------------------------------------------------------------------------- */
 
-static int aio_sock_opened(struct host *h, struct sock *s)
-{
-	struct aio *a = container_of(h, struct aio, host);
-
-	return watch(a, s->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, s, 0);
-}
-
+/* Once watched, always watched: further edges come by themselves. What happened before is reported at once. */
 static void aio_arm(struct host *h, struct sock_dir *d)
 {
-	(void)h;
-	(void)d; /* the next edge comes by itself */
+	struct aio *a = container_of(h, struct aio, host);
+	bool is_connect = sock_dir_head(d)->op == IOE_CONNECT;
+	struct sock *s = d->sock;
+	int r;
+
+	if (s->watched)
+		return;
+	r = watch(a, s->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, s, 0);
+	if (!r) {
+		s->watched = true;
+		return;
+	}
+	sock_head_done(h, d, r);
+	if (!is_connect) /* else the socket is gone */
+		sock_dir_wake(h, d);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------ */
@@ -373,7 +378,10 @@ static void aio_cancel(struct ioe *e, struct ioe_req *r)
 }
 
 static const struct ioe_ops aio_ops = {
-    HOST_OPS,	      .name = "aio",
-    .free = aio_free, .cancel = aio_cancel,
-    .poll = aio_poll, .sock_shutdown = sock_shutdown,
+    .name = "aio",
+    .free = aio_free,
+    .cancel = aio_cancel,
+    .poll = aio_poll,
+    .sock_shutdown = sock_shutdown,
+    HOST_OPS,
 };

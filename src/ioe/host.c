@@ -322,6 +322,7 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg)
 {
 	struct host *h = host_of(e);
 	sigset_t set;
+	int r;
 
 	h->terminate = fn;
 	h->terminate_arg = arg;
@@ -330,9 +331,11 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	h->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-	if (h->signal_fd < 0)
-		return -errno;
 	pthread_sigmask(SIG_BLOCK, &set, &h->signals_before);
-	return 0;
+	h->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (h->signal_fd >= 0)
+		return 0;
+	r = -errno;
+	pthread_sigmask(SIG_SETMASK, &h->signals_before, NULL);
+	return r;
 }

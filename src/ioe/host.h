@@ -34,10 +34,9 @@ struct host {
 	bool leaves_bytes_to_kernel;
 	bool several_sends; /* in this sock_dirs_run() */
 
-	/* The engine's part in sockets; sock_opened may be NULL. Signals: it calls host_signal_read() when signal_fd (if >= 0) is readable. */
-	void (*arm)(struct host *h,
-		    struct sock_dir *d); /* d is blocked: put it back on `dirs` when that is over */
-	int (*sock_opened)(struct host *h, struct sock *s);
+	/* The engine's part in sockets: d is blocked, put it back on `dirs` when that is over. Its part in signals: host_signal_read() when
+	 * signal_fd, if there is one, is readable. */
+	void (*arm)(struct host *h, struct sock_dir *d);
 
 	uint64_t now_ns; /* of this turn; 0: not read yet */
 	struct uuid boot_id;

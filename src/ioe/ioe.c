@@ -131,6 +131,7 @@ int engine_dispatch(struct ioe *e)
 	int n = messages_run(e);
 	struct list *l;
 
+	check(list_empty(&e->running)); /* no polling from callbacks */
 	list_splice(&e->running, &e->ready);
 	while ((l = list_pop(&e->running))) {
 		request_finish(e, list_entry(l, struct ioe_req, link));

@@ -22,9 +22,7 @@ static void stream_options(int fd, int family);
 
 static int sock_new(struct ioe *e, int fd, bool is_listener, struct sock **ret_s)
 {
-	struct host *h = host_of(e);
 	struct sock *s = mem_zalloc(sizeof(*s));
-	int r = 0;
 
 	if (!s)
 		return -ENOMEM;
@@ -35,13 +33,8 @@ static int sock_new(struct ioe *e, int fd, bool is_listener, struct sock **ret_s
 	list_init(&s->in.link);
 	list_init(&s->out.queue);
 	list_init(&s->out.link);
-	if (h->sock_opened)
-		r = h->sock_opened(h, s);
-	if (r)
-		mem_free(s);
-	else
-		*ret_s = s;
-	return r;
+	*ret_s = s;
+	return 0;
 }
 
 void sock_close(struct ioe *e, struct ioe_sock *base)

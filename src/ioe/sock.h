@@ -40,9 +40,10 @@ struct sock {
 	struct ioe_sock base;
 	int fd;
 	bool shut; /* by ioe_sock_shutdown: nothing is tried any more */
-	bool
-	    hup; /* the peer's end was seen: an empty socket will not become readable again, so never call it blocked */
-	bool bound; /* a unix listener that owns its path, while it is (dev, ino) */
+	/* The peer's end was seen: an empty socket will not become readable again, so never call it blocked. */
+	bool hup;
+	bool watched; /* aio: by epoll */
+	bool bound;   /* a unix listener that owns its path, while it is (dev, ino) */
 	dev_t dev;
 	ino_t ino;
 	struct sock_dir in, out;
@@ -101,8 +102,8 @@ void sock_connect(struct ioe *e, struct ioe_req *r, const char *addr);
 /* One attempt of an accept or connect: 0, 1 when it would block, or an error */
 int sock_accept_try(struct sock *listener, struct ioe_req *r);
 int sock_connect_try(struct sock *s);
-void sock_connect_end(struct ioe_req *r,
-		      int status); /* gives the socket to the caller, or frees it */
+/* Gives the socket to the caller, or frees it. */
+void sock_connect_end(struct ioe_req *r, int status);
 int sock_dup(struct ioe_sock *s, int *ret_fd);
 void sock_shutdown(struct ioe *e, struct ioe_sock *s);
 void sock_close(struct ioe *e, struct ioe_sock *s);

@@ -36,7 +36,8 @@ struct uring {
 	bool started;		       /* the loop's thread has taken the ring */
 	bool wake_armed, signal_armed; /* the ring watches wake_fd, signal_fd */
 	bool is_late;		       /* the turn before has left its SQEs to this one */
-	uint32_t patient_n; /* SQEs not yet submitted that wait for a peer: receives and polls */
+	uint32_t
+	    patient_n; /* SQEs not yet submitted that wait for others: receives, polls, wakes */
 	uint32_t in_kernel; /* file requests */
 	uint64_t wake_count;
 	/* Messages of sends that wait in the ring for the next submit; the kernel copies them then. */
@@ -135,8 +136,8 @@ static void ring_start(struct uring *u)
 	int r = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 
 	check(r >= 0);
-	(void)io_uring_register_ring_fd(
-	    &u->ring); /* spares a descriptor look-up per call, where there is such a thing */
+	/* Spares a descriptor look-up per call, where there is such a thing. */
+	(void)io_uring_register_ring_fd(&u->ring);
 	u->started = true;
 }
 
@@ -162,8 +163,10 @@ static bool kernel_has_more(struct uring *u)
 static void enter_result(struct uring *u, int r)
 {
 	check(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ETIME || r == -ENOMEM);
-	if (io_uring_sq_ready(&u->ring) == 0)
+	if (io_uring_sq_ready(&u->ring) == 0) {
 		u->msgs_n = u->iovs_n = u->patient_n = 0;
+		u->is_late = false;
+	}
 }
 
 /* In the middle of a push, when the ring is full. */
@@ -220,6 +223,9 @@ static int uring_poll(struct ioe *e, uint64_t deadline_ns)
 	do {
 		host_turn_begin(&u->host);
 		disk_push(u);
+		signal_arm(u);
+		wake_arm(
+		    u); /* the last that may reap: whether there is something to wait for is asked behind it */
 		wait_for_cqes(u, host_wait_ns(&u->host, deadline_ns));
 		n = host_turn_end(&u->host);
 	} while (n == 0 && !host_poll_over(&u->host, deadline_ns));
@@ -235,7 +241,6 @@ static void wait_for_cqes(struct uring *u, uint64_t wait_ns)
 	};
 	struct io_uring_cqe *cqe;
 
-	signal_arm(u);
 	if (wait_ns > 0 && host_spin_begin(h)) {
 		bool hit = spin(u, wait_ns);
 
@@ -244,7 +249,6 @@ static void wait_for_cqes(struct uring *u, uint64_t wait_ns)
 			wait_ns = 0;
 	}
 	if (wait_ns > 0 && host_sleep_begin(h)) {
-		wake_arm(u);
 		enter_result(u, io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1,
 								 wait_ns == UINT64_MAX ? NULL : &ts,
 								 NULL));
@@ -255,8 +259,8 @@ static void wait_for_cqes(struct uring *u, uint64_t wait_ns)
 	reap(u);
 }
 
-/* Is there nothing in the ring but what waits for a peer, while callbacks are due? These then run first, and the next turn submits it in the
- * call that waits. That spares a connection with one request at a time one call of three. */
+/* Is there nothing in the ring but what waits for others, while callbacks are due? These then run first, and the next turn submits it in
+ * the call that waits. That spares a connection with one request at a time one call of three. */
 static bool can_submit_later(struct uring *u)
 {
 	unsigned n = io_uring_sq_ready(&u->ring);
@@ -473,6 +477,7 @@ static void wake_arm(struct uring *u)
 	io_uring_prep_read(sqe, u->host.wake_fd, &u->wake_count, sizeof(u->wake_count), 0);
 	io_uring_sqe_set_data64(sqe, TAG_WAKE);
 	u->wake_armed = true;
+	u->patient_n++;
 }
 
 static void signal_arm(struct uring *u)
@@ -485,10 +490,14 @@ static void signal_arm(struct uring *u)
 	io_uring_prep_poll_add(sqe, u->host.signal_fd, POLLIN);
 	io_uring_sqe_set_data64(sqe, TAG_SIGNAL);
 	u->signal_armed = true;
+	u->patient_n++;
 }
 
 static const struct ioe_ops uring_ops = {
-    HOST_OPS,		.name = "uring",
-    .free = uring_free, .cancel = uring_cancel,
-    .poll = uring_poll, .sock_shutdown = uring_sock_shutdown,
+    .name = "uring",
+    .free = uring_free,
+    .cancel = uring_cancel,
+    .poll = uring_poll,
+    .sock_shutdown = uring_sock_shutdown,
+    HOST_OPS,
 };
