@@ -67,10 +67,9 @@ struct ioe_ops {
 
 struct ioe {
 	const struct ioe_ops *ops;
-	struct list ready; /* completed, callback not yet run */
-	struct list
-	    running;	   /* of those, the batch engine_dispatch() works on; empty outside of it */
-	struct list hooks; /* armed */
+	struct list ready;	 /* completed, callback not yet run */
+	struct list running;	 /* the batch of those that engine_dispatch() works on */
+	struct list hooks;	 /* armed */
 	struct list hooks_again; /* armed while they ran, having run already: for the next turn */
 	uint64_t hooks_round;
 	uint64_t in_flight;		  /* submitted, `done` not yet called */
