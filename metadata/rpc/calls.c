@@ -215,7 +215,8 @@ static void close_done(struct san_req *req)
 {
 	struct call_close *op = container_of(req, struct call_close, close.req);
 
-	call_result(&op->k, req->status, req->errmsg);
+	/* a newer epoch: this one was closed before, and the answer lost */
+	call_result(&op->k, req->status == -E_STALE_EPOCH ? 0 : req->status, req->errmsg);
 }
 
 static void call_close(struct call *k)

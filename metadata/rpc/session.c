@@ -10,6 +10,8 @@ enum {
 	REQUESTS_MAX = 4096
 }; /* of one node at once; then its socket is not read until half of them are answered */
 
+#define ANSWER_NS 30000000000ULL
+
 static void on_up(struct conn *c);
 static int on_request(struct conn *c, const struct frame *f, const void *body, void **ret_data);
 static void on_down(struct conn *c, int status);
@@ -37,6 +39,7 @@ int session_new(struct server *v, struct ioe_sock *sock, const struct auth_key *
 	s->cluster = v->cfg.cluster;
 	s->refs = 1;
 	ioe_sock_peer(sock, s->peer);
+	list_init(&s->asks);
 	list_push(&s->cluster->sessions, &s->link);
 	v->sessions_n++;
 	return 0;
@@ -150,6 +153,8 @@ static void on_down(struct conn *c, int status)
 	if (n)
 		cluster_node_lost(s->cluster, n);
 	list_del(&s->link);
+	if (s->timing)
+		ioe_cancel(s->cluster->ioe, &s->timer);
 	conn_close(c, on_closed, s);
 }
 
@@ -160,6 +165,39 @@ static void on_closed(void *arg)
 
 /* ---- asking and answering ---------------------------------------------------------------------------------------------------------------- */
 
+static void timer_done(struct ioe_req *req);
+
+static void timer_set(struct session *s)
+{
+	s->timing = true;
+	session_get(s);
+	ioe_timer(s->cluster->ioe, &s->timer, ioe_now_ns(s->cluster->ioe) + ANSWER_NS / 2,
+		  timer_done);
+}
+
+static void timer_done(struct ioe_req *req)
+{
+	struct session *s = container_of(req, struct session, timer);
+	uint64_t now_ns = ioe_now_ns(s->cluster->ioe);
+
+	s->timing = false;
+	list_for_each (l, &s->asks) {
+		struct session_call *c = list_entry(l, struct session_call, link);
+
+		if (c->type == CONTROL_DEVICE_ADD)
+			continue;
+		if (now_ns - c->asked_ns >= ANSWER_NS && s->state == SESSION_JOINED) {
+			log_warn("a node does not answer", "node=%s type=%s", s->node->name,
+				 control_name(c->type));
+			session_break(s, -ETIMEDOUT);
+		}
+		break;
+	}
+	if (!list_empty(&s->asks) && s->state != SESSION_GONE)
+		timer_set(s);
+	session_put(s);
+}
+
 static int answered(struct conn_call *call, int status, const struct frame *f, const void *body,
 		    void **ret_data)
 {
@@ -168,6 +206,7 @@ static int answered(struct conn_call *call, int status, const struct frame *f, c
 	ProtobufCMessage *msg = NULL;
 
 	(void)ret_data;
+	list_del(&c->link);
 	if (!status)
 		status = f->type == c->type
 			     ? control_unpack(f->type, true, body, f->body_bytes, &msg)
@@ -199,6 +238,10 @@ void session_ask(struct session *s, struct session_call *c, uint16_t type,
 		ioe_nop(s->cluster->ioe, &c->nop, not_joined);
 		return;
 	}
+	c->asked_ns = ioe_now_ns(s->cluster->ioe);
+	list_push(&s->asks, &c->link);
+	if (!s->timing)
+		timer_set(s);
 	control_send(&s->conn, type, 0, conn_call_begin(&s->conn, &c->call, answered), msg);
 }
 

@@ -27,6 +27,9 @@ struct session {
 	bool volumes_told;	       /* it knows how the volumes it owns are now */
 	uint32_t refs;		       /* operations, and one of its own until it is GONE */
 	uint32_t requests_n;	       /* of the node, not yet answered */
+	struct list asks;	       /* of ours, not yet answered, the oldest first */
+	struct ioe_req timer;	       /* while there are some */
+	bool timing;
 };
 
 static inline bool session_is_joined(const struct session *s)
@@ -39,8 +42,11 @@ void session_put(struct session *s);
 void session_break(struct session *s, int status);
 
 /* Asks the node something. `done` runs once from the loop: status 0 and the answer (valid during the call; of the kind control.h says), or
- * -ENOTCONN (also when it is not joined), -E_PROTOCOL, -ENOMEM with none. */
+ * -ENOTCONN (also when it is not joined), -E_PROTOCOL, -ENOMEM with none. A node that owes an answer for half a minute is cut off (only formatting a
+ * device may take longer). */
 struct session_call {
+	struct list link;
+	uint64_t asked_ns;
 	struct conn_call call;
 	struct ioe_req nop;
 	struct session *s;
