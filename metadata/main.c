@@ -1,157 +1,188 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* main.c - strata-metad: the database, the server (metad.h) and its HTTP side, put together.
+/* strata-metad - the metadata server: the database, the server over it (metad.h), and HTTP.
  *
- * Starting: database -> metad (reads it, listens for nodes) -> HTTP -> ready. Ending (SIGTERM): HTTP answers what it has and closes while metad still
- * completes requests, then metad, then the database. When the SAN goes out of service the process ends with an error: whoever supervises it starts
- * it again, and it reads what is true from the database. */
+ *   options -> engine -> database -> server -> HTTP -> ready ... SIGTERM -> HTTP and server -> database -> exit 0
+ *
+ * When the database goes out of service the process ends at once with exit status 1, without tidying up: what is in memory may differ from
+ * what is durable. Whoever supervises it starts it again. Exit 2: used wrongly. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "metadata/api/http.h"
 #include "metadata/api/metad.h"
-#include "metadata/store/metastore.h"
 #include "src/base/config.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
 #include "src/ioe/notify.h"
 
-struct options {
-	char *data, *key_file, *token_file, *engine;
-	struct config_list api, rpc;
-	uint64_t ready_fd;
-};
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, ADDR_TEXT = 512 };
 
-struct program {
-	struct options opt;
+static char *data, *engine, *key_file, *token_file;
+static struct config_list api, rpc;
+static uint64_t ready_fd = UINT64_MAX;
+static bool foreground;
+
+static const struct config_option options[] = {
+    {"data", CONFIG_STRING, &data, "DIR", .required = true,
+     .help = "where the database is (DIR/meta); made when it does not exist"},
+    {"api", CONFIG_LIST, &api, "ADDR",
+     .help = "serve HTTP at unix:PATH or HOST:PORT; default unix:DIR/run/api.sock"},
+    {"rpc", CONFIG_LIST, &rpc, "ADDR",
+     .help = "where nodes connect: unix:PATH or HOST:PORT; default unix:DIR/run/metad.sock"},
+    {"key-file", CONFIG_STRING, &key_file, "FILE",
+     .help = "the cluster's secret, for nodes that connect by TCP; default DIR/key if it exists"},
+    {"api-token-file", CONFIG_STRING, &token_file, "FILE",
+     .help = "what administrators must show on --api addresses that are not local"},
+    {"engine", CONFIG_WORD, &engine, "NAME", .words = "auto|uring|aio",
+     .help = "I/O engine: auto, uring or aio; default auto"},
+    {"ready-fd", CONFIG_NUMBER, &ready_fd, "FD", .max = 1 << 20,
+     .help = "write a line 'ready {...}' there when it serves"},
+    {"foreground", CONFIG_FLAG, &foreground, .help = "write that line to stdout"},
+};
+static const struct config config = {"strata-metad", "The metadata server of a Strata cluster.",
+				     options, ARRAY_LEN(options)};
+
+static struct {
 	struct ioe *ioe;
 	struct metastore *store;
 	struct metad metad;
 	struct http *http;
-	struct auth_key key, token;
-	char *token_text;
-	bool has_key, ending;
-	int exit_code;
-};
+	struct auth_key key;
+	bool has_key, opened, terminating;
+	char *token;
+	uint32_t ending;
+	int exit_status;
+} g;
 
-static void metad_opened(void *arg, int status, const char *errmsg);
-static void metad_failed(void *arg, int status);
-static void on_terminate(void *arg);
-static void end_metad(void *arg);
-static void end_store(void *arg);
-static void end_loop(void *arg);
+static void start_opened(void *arg, int status, const char *errmsg);
+static void failed(void *arg, int status);
+static int serve_http(void);
+static void ready(void);
+static void terminate(void *arg);
+static void front_closed(void *arg);
+static void store_closed(void *arg);
 
-/* ---- options -------------------------------------------------------------------------------------------------------------- */
-
-static enum config_verdict read_options(struct options *o, int argc, char **argv,
-					char errmsg[ERRMSG_LEN])
+static int complain(const char *what)
 {
-	struct config_option table[] = {
-	    {"data", CONFIG_STRING, &o->data, "DIR", .help = "where the database is (DIR/meta)",
-	     .required = true},
-	    {"rpc", CONFIG_LIST, &o->rpc, "ADDR",
-	     .help = "serve nodes here: host:port or unix:PATH", .required = true},
-	    {"api", CONFIG_LIST, &o->api, "ADDR",
-	     .help = "serve the REST API here: host:port or unix:PATH", .required = true},
-	    {"key-file", CONFIG_STRING, &o->key_file, "FILE",
-	     .help = "the cluster's secret, needed for TCP between daemons"},
-	    {"api-token-file", CONFIG_STRING, &o->token_file, "FILE",
-	     .help = "the bearer token, needed for API addresses that other machines can reach"},
-	    {"engine", CONFIG_WORD, &o->engine, "uring|aio",
-	     .help = "the I/O engine (uring, and aio where the kernel refuses it)",
-	     .words = "uring|aio"},
-	    {"ready-fd", CONFIG_NUMBER, &o->ready_fd, "N",
-	     .help = "write one line to this descriptor when serving (1)", .max = 1 << 20},
-	};
-	const struct config c = {.program = "strata-metad",
-				 .summary = "metadata server",
-				 .options = table,
-				 .options_n = ARRAY_LEN(table)};
-
-	o->ready_fd = 1;
-	return config_parse(&c, argc, argv, errmsg);
+	fprintf(stderr, "strata-metad: %s\n", what);
+	return EXIT_FAILED;
 }
 
-/* ---- starting -------------------------------------------------------------------------------------------------------------- */
-
-static uint64_t log_clock(void *arg)
+static uint64_t wall(void *arg)
 {
 	return ioe_wall_ns(arg);
 }
 
-static int secrets_load(struct program *p, char errmsg[ERRMSG_LEN])
-{
-	int r = 0;
+/* ---- starting ------------------------------------------------------------------------------------------------------------------------ */
 
-	if (p->opt.key_file) {
-		r = auth_key_load(p->ioe, p->opt.key_file, &p->key, errmsg);
-		p->has_key = !r;
-	}
-	if (!r && p->opt.token_file) {
-		r = auth_key_load(p->ioe, p->opt.token_file, &p->token, errmsg);
-		p->token_text = r ? NULL : mem_strndup((const char *)p->token.bytes, p->token.len);
-		if (!r && !p->token_text)
-			r = -ENOMEM;
-	}
-	return r;
+static int make_engine(void)
+{
+	struct ioe_config cfg = {.kind = IOE_AUTO};
+
+	if (engine && !strcmp(engine, "uring"))
+		cfg.kind = IOE_URING;
+	if (engine && !strcmp(engine, "aio"))
+		cfg.kind = IOE_AIO;
+	return ioe_new(&cfg, &g.ioe);
 }
 
-static int store_open(struct program *p, char errmsg[ERRMSG_LEN])
+static int default_addr(struct config_list *list, const char *name)
 {
-	char *path = mem_printf("%s/meta", p->opt.data);
-	int r = path ? ioe_mkdir(p->ioe, p->opt.data, 0700) : -ENOMEM;
+	if (list->n)
+		return 0;
+	list->items[0] = mem_printf("unix:%s/run/%s", data, name);
+	list->n = list->items[0] ? 1 : 0;
+	return list->n ? 0 : -ENOMEM;
+}
 
-	if (r)
-		snprintf(errmsg, ERRMSG_LEN, "--data %s cannot be made", p->opt.data);
+/* DIR, DIR/meta's parent, DIR/run, the key. */
+static int prepare(char errmsg[ERRMSG_LEN])
+{
+	char path[ADDR_TEXT];
+	int r = ioe_mkdir(g.ioe, data, 0700);
+
+	snprintf(path, sizeof(path), "%s/run", data);
+	if (!r && (!api.n || !rpc.n))
+		r = ioe_mkdir(g.ioe, path, 0700);
+	if (!r)
+		r = default_addr(&api, "api.sock");
+	if (!r)
+		r = default_addr(&rpc, "metad.sock");
+	if (r) {
+		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", data, err_text(r));
+		return r;
+	}
+	snprintf(path, sizeof(path), "%s/key", data);
+	r = auth_key_load(g.ioe, key_file ? key_file : path, &g.key, errmsg);
+	if (r == -ENOENT && !key_file)
+		r = 0;
 	else
-		r = metastore_open_rocksdb(p->ioe, path, &p->store, errmsg);
-	mem_free(path);
+		g.has_key = r == 0;
 	return r;
 }
 
-int main(int argc, char **argv)
+static int load_token(char errmsg[ERRMSG_LEN])
 {
-	static struct program p;
-	char errmsg[ERRMSG_LEN] = "";
-	struct ioe_config ec = {0};
-	struct metad_config mc = {.opened = metad_opened, .failed = metad_failed, .arg = &p};
+	size_t len;
 	int r;
 
-	switch (read_options(&p.opt, argc, argv, errmsg)) {
-	case CONFIG_DONE:
+	if (!token_file)
 		return 0;
-	case CONFIG_BAD:
-		fprintf(stderr, "strata-metad: %s\n", errmsg);
-		return 2;
-	case CONFIG_GO:
-		break;
-	}
-	log_set_name("metad");
-	if (p.opt.engine)
-		ec.kind = strcmp(p.opt.engine, "aio") ? IOE_URING : IOE_AIO;
-	r = ioe_new(&ec, &p.ioe);
-	if (!r) {
-		log_set_clock(log_clock, p.ioe);
-		r = secrets_load(&p, errmsg);
-	}
-	if (!r)
-		r = store_open(&p, errmsg);
-	if (!r)
-		r = ioe_on_terminate(p.ioe, on_terminate, &p);
+	r = ioe_file_load(g.ioe, token_file, &g.token, &len);
 	if (r) {
-		fprintf(stderr, "strata-metad: %s: %s\n", *errmsg ? errmsg : "cannot start",
-			err_text(r));
-		return 1;
+		snprintf(errmsg, ERRMSG_LEN, "cannot read the token file %.150s: %s", token_file,
+			 err_text(r));
+		return r;
 	}
-	mc.ioe = p.ioe;
-	mc.store = p.store;
-	mc.rpc = (const char *const *)p.opt.rpc.items;
-	mc.rpc_n = p.opt.rpc.n;
-	mc.key = p.has_key ? &p.key : NULL;
-	metad_open(&p.metad, &mc);
-	ioe_run(p.ioe);
-	return p.exit_code;
+	g.token[strcspn(g.token, "\r\n")] = '\0';
+	if (strlen(g.token) >= 16)
+		return 0;
+	snprintf(errmsg, ERRMSG_LEN, "the token in %.150s is shorter than 16 characters",
+		 token_file);
+	return -EINVAL;
+}
+
+static int start(char errmsg[ERRMSG_LEN])
+{
+	struct metad_config cfg = {
+	    .ioe = g.ioe,
+	    .rpc = (const char *const *)rpc.items,
+	    .opened = start_opened,
+	    .failed = failed,
+	};
+	char path[ADDR_TEXT];
+	int r = prepare(errmsg);
+
+	if (!r)
+		r = load_token(errmsg);
+	if (r)
+		return r;
+	snprintf(path, sizeof(path), "%s/meta", data);
+	r = metastore_open_rocksdb(g.ioe, path, &g.store, errmsg);
+	if (r)
+		return r;
+	cfg.store = g.store;
+	cfg.rpc_n = rpc.n;
+	cfg.key = g.has_key ? &g.key : NULL;
+	metad_open(&g.metad, &cfg);
+	return 0;
+}
+
+static void start_opened(void *arg, int status, const char *errmsg)
+{
+	(void)arg;
+	if (status)
+		complain(errmsg);
+	g.opened = status == 0;
+	if (status || serve_http()) {
+		g.exit_status = EXIT_FAILED;
+		terminate(NULL);
+		return;
+	}
+	ready();
 }
 
 static void submit(void *arg, struct admin_req *r)
@@ -159,95 +190,115 @@ static void submit(void *arg, struct admin_req *r)
 	admin_submit(arg, r);
 }
 
-static void say_ready(struct program *p)
+static int serve_http(void)
 {
-	json_t *api = json_array(), *line = json_object();
+	struct http_config cfg = {
+	    .ioe = g.ioe,
+	    .addrs = (const char *const *)api.items,
+	    .addrs_n = api.n,
+	    .token = g.token,
+	    .submit = submit,
+	    .submit_arg = &g.metad.admin,
+	};
+	char errmsg[ERRMSG_LEN];
+	int r = http_open(&cfg, &g.http, errmsg);
+
+	if (r)
+		complain(errmsg);
+	return r;
+}
+
+static void ready(void)
+{
+	json_t *apis = json_array(), *rpcs = json_array(), *line;
 	char addr[IOE_ADDR_MAX], *text;
 
-	for (uint32_t i = 0; i < p->opt.api.n; i++) {
-		http_addr(p->http, i, addr);
-		json_array_append_new(api, json_string(addr));
+	for (uint32_t i = 0; i < api.n; i++) {
+		http_addr(g.http, i, addr);
+		json_array_append_new(apis, json_string(addr));
 	}
-	json_object_set_new(line, "api", api);
-	text = json_dumps(line, JSON_COMPACT);
-	json_decref(line);
-	log_info("serving");
-	notify_ready((int)p->opt.ready_fd, text ? text : "{}");
+	for (uint32_t i = 0; i < g.metad.server.listeners_n; i++)
+		json_array_append_new(rpcs, json_string(g.metad.server.listeners[i].addr));
+	line = json_pack("{s:o, s:o}", "api", apis, "rpc", rpcs);
+	text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	log_info("serving", "%s", text ? text : "");
+	if (foreground)
+		printf("ready %s\n", text ? text : "{}");
+	fflush(stdout);
+	notify_ready(ready_fd == UINT64_MAX ? -1 : (int)ready_fd, text ? text : "{}");
 	free(text);
+	json_decref(line);
 }
 
-static void metad_opened(void *arg, int status, const char *errmsg)
-{
-	struct program *p = arg;
-	struct http_config hc = {.ioe = p->ioe,
-				 .addrs = (const char *const *)p->opt.api.items,
-				 .addrs_n = p->opt.api.n,
-				 .token = p->token_text,
-				 .submit = submit,
-				 .submit_arg = &p->metad.admin};
-	char why[ERRMSG_LEN] = "";
+/* ---- ending -------------------------------------------------------------------------------------------------------------------------- */
 
-	if (!status && p->ending)
-		return;
-	if (!status) {
-		status = http_open(&hc, &p->http, why);
-		errmsg = why;
-	}
-	if (status) {
-		log_error("cannot start", "why=\"%s\" error=%s",
-			  errmsg && *errmsg ? errmsg : err_text(status), err_name(status));
-		p->exit_code = 1;
-		on_terminate(p);
-		return;
-	}
-	say_ready(p);
+static void failed(void *arg, int status)
+{
+	(void)arg;
+	(void)status; /* metad.c said it */
+	_exit(EXIT_FAILED);
 }
 
-/* ---- ending ------------------------------------------------------------------------------------------------------------------ */
-
-static void metad_failed(void *arg, int status)
+static void terminate(void *arg)
 {
-	struct program *p = arg;
-
-	log_error("the database cannot be written any more; ending, to be started again",
-		  "error=%s", err_name(status));
-	p->exit_code = 1;
-	on_terminate(p);
-}
-
-static void on_terminate(void *arg)
-{
-	struct program *p = arg;
-
-	if (p->ending)
-		return;
-	p->ending = true;
+	(void)arg;
+	if (g.terminating) /* somebody is in a hurry */
+		_exit(EXIT_FAILED);
+	g.terminating = true;
 	log_info("ending");
-	if (p->http)
-		http_close(p->http, end_metad, p);
+	g.ending = 1;
+	if (g.http) {
+		g.ending++;
+		http_close(g.http, front_closed, NULL);
+	}
+	metad_close(&g.metad, front_closed, NULL);
+}
+
+static void front_closed(void *arg)
+{
+	(void)arg;
+	if (--g.ending == 0)
+		metastore_close(g.store, store_closed, NULL);
+}
+
+static void store_closed(void *arg)
+{
+	(void)arg;
+	ioe_stop(g.ioe);
+}
+
+int main(int argc, char **argv)
+{
+	char errmsg[ERRMSG_LEN];
+	int r;
+
+	switch (config_parse(&config, argc, argv, errmsg)) {
+	case CONFIG_DONE:
+		return EXIT_SUCCESS;
+	case CONFIG_BAD:
+		complain(errmsg);
+		return EXIT_USAGE;
+	case CONFIG_GO:
+		break;
+	}
+	log_set_name("metad");
+	r = make_engine();
+	if (r) {
+		snprintf(errmsg, sizeof(errmsg), "there is no I/O engine: %s", err_text(r));
+		return complain(errmsg);
+	}
+	log_set_clock(wall, g.ioe);
+	r = ioe_on_terminate(g.ioe, terminate, NULL);
+	if (r)
+		snprintf(errmsg, sizeof(errmsg), "cannot watch signals: %s", err_text(r));
 	else
-		end_metad(p);
-}
-
-static void end_metad(void *arg)
-{
-	struct program *p = arg;
-
-	metad_close(&p->metad, end_store, p);
-}
-
-static void end_store(void *arg)
-{
-	struct program *p = arg;
-
-	metastore_close(p->store, end_loop, p);
-}
-
-static void end_loop(void *arg)
-{
-	struct program *p = arg;
-
-	mem_free(p->token_text);
-	log_info("ended");
-	ioe_stop(p->ioe);
+		r = start(errmsg);
+	if (r)
+		return complain(errmsg);
+	ioe_run(g.ioe);
+	log_set_clock(NULL, NULL);
+	ioe_free(g.ioe);
+	mem_free(g.token);
+	config_free(&config);
+	return g.exit_status;
 }

@@ -174,7 +174,7 @@ static bool remote_knows(struct node_remote *r, device_no dev)
 {
 	struct node *n = container_of(r, struct node, remote);
 
-	return n->places[dev] != 0;
+	return n->places[dev] && n->places[dev] != n->control.number;
 }
 
 static void remote_submit(struct node_remote *r, struct chunk_req *req)
@@ -195,7 +195,8 @@ static bool server_ours(void *arg, device_no dev)
 {
 	struct node *n = arg;
 
-	return n->store.local[dev].dev != NULL;
+	/* one that is about to be served counts: requests for it wait */
+	return n->store.local[dev].dev || n->places[dev] == n->control.number;
 }
 
 static bool server_device(void *arg, uint32_t nth, struct peer_server_device *ret_device)

@@ -426,6 +426,8 @@ static void check_end(struct check *k, int status)
 		    json_array_size(away) < 64)
 			json_array_append_new(away, json_integer(d->no));
 	}
+	if (!status)
+		job_progress(run, 2 * k->records.pages_total, 2 * k->records.pages_total);
 	result = json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "problems", problems,
 			   "problems_n", (json_int_t)k->problems_n, "volumes",
 			   (json_int_t)k->records.volumes_n, "layers",
