@@ -412,7 +412,7 @@ int cworld_open(struct cworld *w, int node, const char *volume, struct cworld_ca
 	return c->open.req.status;
 }
 
-int cworld_close(struct cworld *w, int node, struct cworld_call *opened)
+void cworld_close_begin(struct cworld *w, int node, struct cworld_call *opened)
 {
 	struct meta *m = meta_of(w, node);
 
@@ -421,6 +421,11 @@ int cworld_close(struct cworld *w, int node, struct cworld_call *opened)
 					    .volume = opened->open.id,
 					    .epoch = opened->open.epoch};
 	m->ops->close(m, &opened->close);
+}
+
+int cworld_close(struct cworld *w, int node, struct cworld_call *opened)
+{
+	cworld_close_begin(w, node, opened);
 	cworld_until(w, opened->done);
 	return opened->close.req.status;
 }

@@ -9,6 +9,7 @@
 
 #include "io-path/node/node.h"
 #include "metadata/api/metad.h"
+#include "metadata/rpc/session.h"
 #include "src/ioe/ioe_sim.h"
 #include "tests/lib/mem_arena.h"
 #include "tests/lib/mock_device/mock_device.h"
@@ -113,6 +114,7 @@ void cworld_alloc_begin(struct cworld *w, int node, const struct cworld_call *op
 void cworld_unmap_begin(struct cworld *w, int node, const struct cworld_call *opened,
 			struct cworld_call *c, uint32_t n);
 int cworld_close(struct cworld *w, int node, struct cworld_call *opened);
+void cworld_close_begin(struct cworld *w, int node, struct cworld_call *opened);
 int cworld_alloc(struct cworld *w, int node, const struct cworld_call *opened, uint32_t first,
 		 uint32_t n, struct cworld_call *c);
 /* A write of one block to a mapped chunk, on the node that has it. */

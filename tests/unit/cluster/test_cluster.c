@@ -1,0 +1,658 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A metadata server and nodes together: joining, devices, volumes, owners and epochs, and what happens when somebody dies. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "src/base/mem.h"
+#include "tests/lib/cluster/cluster_world.h"
+
+enum { MIB = 1 << 20 };
+#define MS ((uint64_t)1000000)
+
+static struct cworld w;
+
+/* A cluster of n nodes with two devices each. */
+static void begin(uint64_t seed, int nodes)
+{
+	cworld_init(&w, seed);
+	cworld_metad_start(&w);
+	for (int k = 1; k <= nodes; k++) {
+		cworld_node_start(&w, k);
+		cworld_device_add(&w, k, 1);
+		cworld_device_add(&w, k, 2);
+	}
+}
+
+static struct mock_medium *medium_of(device_no no)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/n%d-disk%d", (no + 1) / 2, (no + 1) % 2 + 1);
+	assert_int_equal(mock_medium(path)->number, no);
+	return mock_medium(path);
+}
+
+static uint64_t epoch_on(device_no no, volume_id volume)
+{
+	return mock_epoch(medium_of(no), volume);
+}
+
+static void expect_state(const char *device, const char *state)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_SHOW, device, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "state"), state);
+	json_decref(answer);
+}
+
+static void expect_error(int expected_status, const char *code, enum admin_verb verb,
+			 const char *subject, const char *args)
+{
+	json_t *answer;
+	int status = cworld_admin(&w, verb, subject, args, &answer);
+
+	if (status != expected_status)
+		fail_msg("%d instead of %d", status, expected_status);
+	assert_string_equal(cworld_text(answer, "code"), code);
+	json_decref(answer);
+}
+
+/* ---- joining ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void a_node_joins_and_serves_devices(void **state)
+{
+	json_t *answer;
+
+	(void)state;
+	begin(1, 1);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_LIST, NULL, NULL, &answer), 200);
+	assert_int_equal(cworld_int(answer, "items.0.number"), 1);
+	assert_int_equal(cworld_int(answer, "items.1.number"), 2);
+	assert_string_equal(cworld_text(answer, "items.1.state"), "ok");
+	assert_int_equal(cworld_int(answer, "items.1.slots"), MOCK_SLOTS);
+	json_decref(answer);
+	assert_int_equal(mock_medium("/n1-disk2")->number, 2);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), "ok");
+	assert_int_equal(cworld_int(answer, "devices.ok"), 2);
+	json_decref(answer);
+	cworld_free(&w);
+}
+
+static void everybody_finds_everything_again(void **state)
+{
+	json_t *answer;
+
+	(void)state;
+	begin(2, 3);
+	for (int round = 0; round < 3; round++) {
+		for (int k = 1; k <= 3; k++)
+			cworld_node_stop(&w, k);
+		cworld_metad_stop(&w);
+		cworld_metad_start(&w);
+		for (int k = 1; k <= 3; k++)
+			cworld_node_begin(&w, k);
+		cworld_until(&w, w.nodes[1].ready && w.nodes[2].ready && w.nodes[3].ready);
+		cworld_run(&w, SEC); /* and the server knows that they are */
+	}
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_LIST, NULL, NULL, &answer), 200);
+	assert_int_equal(json_array_size(json_object_get(answer, "items")), 6);
+	for (int i = 0; i < 6; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "items.%d.state", i);
+		assert_string_equal(cworld_text(answer, path), "ok");
+		snprintf(path, sizeof(path), "items.%d.node", i);
+		assert_int_equal(cworld_int(answer, path), i / 2 + 1);
+	}
+	json_decref(answer);
+	assert_int_equal(cworld_admin(&w, ADMIN_NODE_LIST, NULL, "{\"limit\": 2}", &answer), 200);
+	assert_string_equal(cworld_text(answer, "next"), "2");
+	json_decref(answer);
+	assert_int_equal(cworld_admin(&w, ADMIN_NODE_LIST, NULL, "{\"limit\": 2, \"after\": \"2\"}",
+				      &answer),
+			 200);
+	assert_string_equal(cworld_text(answer, "items.0.name"), "node-3");
+	assert_true(json_is_null(json_object_get(answer, "next")));
+	json_decref(answer);
+	cworld_free(&w);
+}
+
+static void a_node_of_another_cluster_is_refused(void **state)
+{
+	(void)state;
+	begin(3, 1);
+	cworld_node_stop(&w, 1);
+	cworld_metad_stop(&w);
+	metastore_mem_image_free(w.image); /* a new, empty database: another cluster */
+	w.image = metastore_mem_image_new();
+	cworld_metad_start(&w);
+	cworld_node_begin(&w, 1);
+	cworld_run(&w, 5 * SEC);
+	assert_false(w.nodes[1].ready);
+	assert_non_null(strstr(w.nodes[1].node->control.refusal, "another cluster"));
+	cworld_free(&w);
+}
+
+static void adding_a_device_can_be_repeated(void **state)
+{
+	json_t *answer;
+
+	(void)state;
+	begin(4, 1);
+	expect_error(409, "exists", ADMIN_DEVICE_ADD, NULL,
+		     "{\"node\": 1, \"path\": \"/n1-disk1\"}");
+	mock_medium("/signed")->foreign = true;
+	expect_error(409, "foreign", ADMIN_DEVICE_ADD, NULL,
+		     "{\"node\": 1, \"path\": \"/signed\"}");
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
+				      "{\"node\": \"1\", \"path\": \"/signed\", \"force\": true}",
+				      &answer),
+			 201);
+	assert_int_equal(cworld_int(answer, "number"), 3);
+	json_decref(answer);
+	expect_error(404, "not_found", ADMIN_DEVICE_ADD, NULL, "{\"node\": 7, \"path\": \"/x\"}");
+	expect_error(404, "not_found", ADMIN_DEVICE_ADD, NULL,
+		     "{\"node\": 1, \"path\": \"/x\", \"pool\": \"gold\"}");
+	cworld_node_stop(&w, 1);
+	cworld_run(&w, SEC);
+	expect_error(503, "node_away", ADMIN_DEVICE_ADD, NULL, "{\"node\": 1, \"path\": \"/x\"}");
+	cworld_free(&w);
+}
+
+/* Whoever dies while a device is added: adding it again ends with exactly one device that serves. */
+static void a_device_is_added_once_whoever_dies(void **state)
+{
+	(void)state;
+	for (uint64_t us = 0; us < 60000; us += 1500) {
+		struct admin_req r = {.verb = ADMIN_DEVICE_ADD};
+		json_t *answer;
+		bool metad_dies = us / 1500 % 2, node_dies = us / 1500 % 3 == 1 || !metad_dies;
+
+		cworld_init(&w, us + 1);
+		cworld_metad_start(&w);
+		cworld_node_start(&w, 1);
+		cworld_admin_begin(&w, &r,
+				   "{\"node\": 1, \"path\": \"/d\", \"size_bytes\": 1000000}");
+		cworld_run(&w, us * 1000);
+		if (metad_dies)
+			cworld_metad_kill(&w);
+		if (node_dies)
+			cworld_node_kill(&w, 1);
+		cworld_run(&w, SEC);
+		if (metad_dies)
+			cworld_metad_start(&w);
+		if (node_dies)
+			cworld_node_start(&w, 1);
+		cworld_run(&w, 3 * SEC);
+		cworld_admin_end(&w, &r, metad_dies);
+		if (cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
+				 "{\"node\": 1, \"path\": \"/d\", \"size_bytes\": 1000000}",
+				 &answer) != 201)
+			assert_string_equal(cworld_text(answer, "code"), "exists");
+		json_decref(answer);
+		cworld_run(&w, SEC);
+		assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_LIST, NULL, NULL, &answer), 200);
+		assert_int_equal(json_array_size(json_object_get(answer, "items")), 1);
+		assert_string_equal(cworld_text(answer, "items.0.state"), "ok");
+		assert_int_equal(cworld_int(answer, "items.0.number"), mock_medium("/d")->number);
+		json_decref(answer);
+		cworld_free(&w);
+	}
+}
+
+/* ---- volumes ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void a_volume_is_opened_and_mapped(void **state)
+{
+	struct cworld_call *v, *a;
+	json_t *answer;
+
+	(void)state;
+	begin(5, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	expect_error(409, "exists", ADMIN_VOLUME_CREATE, NULL,
+		     "{\"name\": \"vm1\", \"size_bytes\": 1048576}");
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "none", v), -ENOENT);
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(v->open.epoch, 1);
+	assert_int_equal(v->open.size_bytes, 64 * MIB);
+	assert_int_equal(v->open.devices_n, 4);
+	assert_int_equal(v->open.layers_n, 1);
+	assert_int_equal(cworld_alloc(&w, 1, v, 3, 20, a), 0);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(a->items[i].chunk, 3 + i);
+	for (int i = 0; i < 20; i++) /* local ones and those of the other node */
+		assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), 0);
+
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_MAP, "vm1",
+				      "{\"offset\": 1048576, \"length\": 5242880}", &answer),
+			 200);
+	assert_string_equal(cworld_text(answer, "segments.0.kind"), "unmapped");
+	assert_int_equal(cworld_int(answer, "segments.0.length"), 2 * MIB);
+	assert_string_equal(cworld_text(answer, "segments.1.kind"), "open");
+	assert_int_equal(cworld_int(answer, "segments.1.offset"), 3 * MIB);
+	assert_int_equal(cworld_int(answer, "segments.1.replicas.0.slot"),
+			 a->items[0].entry.replicas[0].slot);
+	assert_string_equal(cworld_text(answer, "segments.1.replicas.0.slot_state"), "open");
+	assert_int_equal(cworld_int(answer, "segments.1.replicas.0.present_blocks"), 1);
+	assert_int_equal(cworld_int(answer, "segments.1.replicas.0.device_offset"),
+			 (1 << 20) + ((uint64_t)a->items[0].entry.replicas[0].slot << 20));
+	json_decref(answer);
+
+	assert_int_equal(cworld_admin(&w, ADMIN_EXPORT_SHOW, "vm1", NULL, &answer), 200);
+	assert_int_equal(cworld_int(answer, "owner"), 1);
+	assert_string_equal(cworld_text(answer, "uris.0.uri"), "nbd://10.0.1.1:10809/vm1");
+	json_decref(answer);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_STATS, "vm1", NULL, &answer), 200);
+	assert_int_equal(cworld_int(answer, "counters.read_requests"), 42);
+	json_decref(answer);
+	assert_int_equal(cworld_admin(&w, ADMIN_METRICS, NULL, NULL, NULL), 200);
+
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RESIZE, "vm1", "{\"size_bytes\": 134217728}",
+				      NULL),
+			 200);
+	cworld_until(&w, w.nodes[1].changed_size == 128 * MIB);
+	expect_error(400, "invalid", ADMIN_VOLUME_RESIZE, "vm1", "{\"size_bytes\": 1048576}");
+	expect_error(409, "in_use", ADMIN_VOLUME_DELETE, "vm1", NULL);
+	assert_int_equal(cworld_close(&w, 1, v), 0);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_LIST, NULL, NULL, &answer), 200);
+	assert_int_equal(cworld_int(answer, "items.0.used_bytes"), 20 * MIB);
+	json_decref(answer);
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
+static void the_owner_is_named_to_others(void **state)
+{
+	struct cworld_call *v = NULL, *u;
+
+	(void)state;
+	begin(6, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	u = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_open(&w, 2, "vm1", u), -E_NOT_OWNER);
+	assert_string_equal(u->open.owner_uri, "nbd://10.0.1.1:10809/vm1");
+	assert_int_equal(cworld_open(&w, 1, "vm1", u), 0); /* again: the same */
+	assert_int_equal(u->open.epoch, v->open.epoch);
+	assert_int_equal(cworld_close(&w, 1, v), 0);
+	assert_int_equal(cworld_open(&w, 2, "vm1", u), 0);
+	assert_int_equal(u->open.epoch, 2);
+	for (device_no d = 1; d <= 4; d++) /* every device knows, before the new owner does */
+		assert_int_equal(epoch_on(d, u->open.id), 2);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 1, v), -E_STALE_EPOCH);
+	mem_free(v);
+	mem_free(u);
+	cworld_free(&w);
+}
+
+static void a_restarted_owner_gets_a_new_epoch(void **state)
+{
+	struct cworld_call *v, *u, *a;
+
+	(void)state;
+	begin(7, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	u = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 40, a), 0);
+	cworld_node_kill(&w, 1);
+	cworld_node_start(&w, 1);
+	assert_int_equal(cworld_open(&w, 1, "vm1", u), 0);
+	assert_int_equal(u->open.epoch, v->open.epoch + 1);
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), -E_STALE_EPOCH);
+	assert_int_equal(cworld_write(&w, 1, u, &a->items[0]), 0);
+	cworld_free(&w);
+}
+
+/* A device that was away learns of the epochs before it serves anybody. */
+static void an_away_device_learns_before_it_serves(void **state)
+{
+	struct cworld_call *v, *u, *a;
+
+	(void)state;
+	begin(8, 3);
+	cworld_volume_create(&w, "vm1", 200 * MIB);
+	v = cworld_call_new();
+	u = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 60, a), 0);
+	assert_int_equal(cworld_close(&w, 1, v), 0);
+	cworld_node_kill(&w, 3);
+	cworld_run(&w, SEC);
+	expect_state("6", "away");
+	assert_int_equal(cworld_open(&w, 2, "vm1", u), 0);
+	assert_int_equal(u->open.epoch, 2);
+	assert_int_equal(epoch_on(4, u->open.id), 2);
+	assert_int_equal(epoch_on(5, u->open.id), 0);
+	cworld_node_begin(&w, 3);
+	while (!w.nodes[3].ready) { /* at no moment is it served without */
+		assert_true(sim_step(w.sim));
+		for (device_no d = 5; d <= 6; d++)
+			if (w.nodes[3].node->store.local[d].dev)
+				assert_int_equal(epoch_on(d, u->open.id), 2);
+	}
+	cworld_run(&w, SEC);
+	expect_state("6", "ok");
+	cworld_free(&w);
+}
+
+/* The server is killed at any moment; what the node asked is answered by the next one, once. */
+static void a_killed_server_loses_nothing(void **state)
+{
+	(void)state;
+	for (uint64_t us = 0; us < 30000; us += 500) {
+		struct cworld_call *v, *a, *b;
+		json_t *answer;
+
+		begin(us + 1, 1);
+		cworld_volume_create(&w, "vm1", 256 * MIB);
+		v = cworld_call_new();
+		a = cworld_call_new();
+		b = cworld_call_new();
+		cworld_open_begin(&w, 1, "vm1", v);
+		cworld_run(&w, us * 1000 / 2);
+		cworld_metad_kill(&w);
+		cworld_run(&w, us * 1000);
+		cworld_metad_begin(&w);
+		cworld_until(&w, v->done);
+		assert_int_equal(v->open.req.status, 0);
+		cworld_alloc_begin(&w, 1, v, 0, 30, a);
+		cworld_run(&w, us * 1000);
+		cworld_metad_kill(&w);
+		cworld_metad_begin(&w);
+		cworld_until(&w, a->done);
+		assert_int_equal(a->alloc.req.status, 0);
+		assert_int_equal(cworld_alloc(&w, 1, v, 0, 30, b), 0);
+		for (int i = 0; i < 30; i++)
+			assert_memory_equal(&a->items[i].entry, &b->items[i].entry,
+					    sizeof(a->items[i].entry));
+		assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+		assert_int_equal(cworld_int(answer, "used_bytes"), 30 * MIB);
+		json_decref(answer);
+		cworld_free(&w);
+	}
+}
+
+static void patience_ends(void **state)
+{
+	struct cworld_call *v, *a;
+	uint64_t before;
+
+	(void)state;
+	begin(9, 1);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	cworld_metad_kill(&w);
+	before = sim_now_ns(w.sim);
+	a->patience_ns = 3 * SEC;
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 1, a), -E_META_AWAY);
+	assert_in_range(sim_now_ns(w.sim) - before, 3 * SEC, 3 * SEC + 100 * MS);
+	a->patience_ns = 0;
+	cworld_alloc_begin(&w, 1, v, 0, 1, a);
+	cworld_run(&w, 20 * SEC);
+	assert_false(a->done);
+	cworld_metad_begin(&w);
+	cworld_until(&w, a->done);
+	assert_int_equal(a->alloc.req.status, 0);
+	cworld_free(&w);
+}
+
+/* ---- space ------------------------------------------------------------------------------------------------------------------------------- */
+
+static void slots_come_back_also_when_somebody_dies(void **state)
+{
+	(void)state;
+	for (uint64_t ms = 0; ms < 24; ms++) {
+		struct cworld_call *v, *a;
+		json_t *answer;
+
+		begin(ms + 1, 1);
+		cworld_volume_create(&w, "vm1", 256 * MIB);
+		v = cworld_call_new();
+		a = cworld_call_new();
+		assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+		assert_int_equal(cworld_alloc(&w, 1, v, 0, 50, a), 0);
+		for (int i = 0; i < 50; i++)
+			assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), 0);
+		cworld_unmap_begin(&w, 1, v, a, 50);
+		cworld_run(&w, ms * MS);
+		if (ms % 3 != 1) {
+			cworld_metad_kill(&w);
+			cworld_metad_begin(&w);
+		}
+		if (ms % 3 == 1) {
+			cworld_until(&w, a->done);
+			cworld_node_kill(&w, 1);
+			cworld_node_begin(&w, 1);
+		}
+		cworld_run(&w, 5 * SEC);
+		assert_true(a->done);
+		assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+		assert_int_equal(cworld_int(answer, "used_bytes"), 0);
+		json_decref(answer);
+		assert_true(mock_medium("/n1-disk1")->frees + mock_medium("/n1-disk2")->frees >=
+			    50);
+		for (int i = 0; i < MOCK_SLOTS; i++)
+			assert_int_equal(mock_medium("/n1-disk1")->slots[i].state,
+					 DEVICE_SLOT_FREE);
+		cworld_free(&w);
+	}
+}
+
+static void a_device_leaves_when_it_is_empty(void **state)
+{
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(10, 2);
+	cworld_volume_create(&w, "vm1", 256 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 100, a), 0);
+	expect_error(409, "in_use", ADMIN_DEVICE_REMOVE, "4", NULL);
+	expect_state("4", "ok");
+	cworld_unmap_begin(&w, 1, v, a, 100);
+	cworld_run(&w, 5 * SEC);
+	expect_error(409, "in_use", ADMIN_DEVICE_REMOVE, "4", "{\"lost\": true}");
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "4", NULL, NULL), 200);
+	expect_state("4", "removed");
+	expect_error(404, "not_found", ADMIN_DEVICE_REMOVE, "4", NULL);
+	cworld_run(&w, SEC);
+	assert_null(mock_medium("/n2-disk2")->open);
+	assert_int_equal(w.nodes[2].node->devices.n, 1);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 100, a), 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_not_equal(a->items[i].entry.replicas[0].dev, 4);
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
+/* ---- what must not be served -------------------------------------------------------------------------------------------------------------- */
+
+static void an_old_image_of_a_device_is_refused(void **state)
+{
+	static struct mock_medium old;
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(11, 1);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	old = *mock_medium("/n1-disk1");
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 10, a), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), 0);
+	cworld_run(&w, 40 * SEC); /* a report tells how far it is */
+	cworld_node_kill(&w, 1);
+	old.open = NULL;
+	*mock_medium("/n1-disk1") = old;
+	cworld_node_start(&w, 1); /* ready: served or refused */
+	cworld_run(&w, SEC);
+	expect_state("1", "refused");
+	expect_state("2", "ok");
+	assert_null(w.nodes[1].node->store.local[1].dev);
+	assert_int_equal(cworld_events(&w, "device_went_back"), 1);
+	cworld_free(&w);
+}
+
+static void a_database_that_went_back_in_time_is_refused(void **state)
+{
+	json_t *answer;
+
+	(void)state;
+	begin(12, 2);
+	cworld_node_stop(&w, 2);
+	cworld_metad_stop(&w);
+	mock_medium("/n2-disk1")->commit = 1000000;
+	cworld_metad_start(&w);
+	cworld_node_begin(&w, 2);
+	cworld_run(&w, 5 * SEC);
+	assert_false(w.nodes[2].ready);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), "failed");
+	assert_string_equal(cworld_text(answer, "state"), "refused");
+	assert_non_null(strstr(cworld_text(answer, "reasons.0.message"), "1000000"));
+	json_decref(answer);
+	expect_error(503, "refused", ADMIN_VOLUME_LIST, NULL, NULL);
+	cworld_free(&w);
+}
+
+static void a_device_that_fails_is_told(void **state)
+{
+	struct cworld_call *v, *a;
+	json_t *answer;
+
+	(void)state;
+	begin(13, 1);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 10, a), 0);
+	mock_medium("/n1-disk1")->breaks = mock_medium("/n1-disk2")->breaks = true;
+	assert_int_equal(cworld_write(&w, 1, v, &a->items[0]), -E_DEVICE_FAILED);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), "failed");
+	assert_int_equal(cworld_int(answer, "devices.failed"), 1);
+	json_decref(answer);
+	assert_true(cworld_events(&w, "device_failed") >= 1);
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
+static void a_device_that_cannot_be_opened_is_tried_again(void **state)
+{
+	(void)state;
+	begin(14, 1);
+	cworld_node_stop(&w, 1);
+	mock_medium("/n1-disk2")->unopenable = true;
+	cworld_node_start(&w, 1);
+	cworld_run(&w, SEC);
+	expect_state("1", "ok");
+	expect_state("2", "failed");
+	mock_medium("/n1-disk2")->unopenable = false;
+	cworld_run(&w, 15 * SEC);
+	expect_state("2", "ok");
+	cworld_free(&w);
+}
+
+/* ---- names on the devices ------------------------------------------------------------------------------------------------------------------ */
+
+static int copies_of(const char *name, int disks)
+{
+	int n = 0;
+
+	for (int i = 0; i < disks; i++) {
+		char path[32];
+		struct mock_medium *m;
+
+		snprintf(path, sizeof(path), "/n%d-disk%d", i / 2 + 1, i % 2 + 1);
+		m = mock_medium(path);
+		for (uint32_t k = 0; k < m->layers_n; k++)
+			n += !strcmp(m->layers[k].name, name);
+	}
+	return n;
+}
+
+static void names_are_kept_on_two_devices(void **state)
+{
+	char name[32];
+
+	(void)state;
+	begin(15, 2);
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "vm%d", i);
+		cworld_volume_create(&w, name, 16 * MIB);
+	}
+	cworld_run(&w, SEC);
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "vm%d", i);
+		assert_int_equal(copies_of(name, 4), 2);
+	}
+	/* the share of a device that leaves goes to others */
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "2", NULL, NULL), 200);
+	mock_medium("/n1-disk2")->layers_n = 0;
+	cworld_run(&w, 2 * SEC);
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "vm%d", i);
+		assert_true(copies_of(name, 4) >= 2);
+	}
+	/* a device that was away gets what it missed */
+	cworld_node_stop(&w, 2);
+	cworld_run(&w, SEC);
+	cworld_volume_create(&w, "late", 16 * MIB);
+	cworld_node_start(&w, 2);
+	cworld_run(&w, SEC);
+	assert_int_equal(copies_of("late", 4), 2);
+	cworld_free(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_node_joins_and_serves_devices),
+	    cmocka_unit_test(everybody_finds_everything_again),
+	    cmocka_unit_test(a_node_of_another_cluster_is_refused),
+	    cmocka_unit_test(adding_a_device_can_be_repeated),
+	    cmocka_unit_test(a_device_is_added_once_whoever_dies),
+	    cmocka_unit_test(a_volume_is_opened_and_mapped),
+	    cmocka_unit_test(the_owner_is_named_to_others),
+	    cmocka_unit_test(a_restarted_owner_gets_a_new_epoch),
+	    cmocka_unit_test(an_away_device_learns_before_it_serves),
+	    cmocka_unit_test(a_killed_server_loses_nothing),
+	    cmocka_unit_test(patience_ends),
+	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
+	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
+	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
+	    cmocka_unit_test(a_database_that_went_back_in_time_is_refused),
+	    cmocka_unit_test(a_device_that_fails_is_told),
+	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),
+	    cmocka_unit_test(names_are_kept_on_two_devices),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
