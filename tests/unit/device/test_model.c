@@ -19,7 +19,7 @@
 #include "src/base/log.h"
 #include "tests/lib/device_workload.h"
 
-enum { SEEDS_OF_A_CHECK = 200 };
+enum { SEEDS_OF_A_CHECK = 100 };
 
 static struct {
 	uint64_t runs, opens, kills, losses, clean_closes, lapped, checkpoints, torn, unresolved,
@@ -73,7 +73,8 @@ static void on_abort(int sig)
 {
 	if (running) {
 		workload_print_log(running);
-		fprintf(stderr, "seed %" PRIu64 ", step %u: aborted\n", running_seed, running->step);
+		fprintf(stderr, "seed %" PRIu64 ", step %u: aborted\n", running_seed,
+			running->step);
 	}
 	signal(sig, SIG_DFL);
 }
