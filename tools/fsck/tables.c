@@ -107,8 +107,10 @@ int fsck_tables(struct fsck *k)
 
 	for (uint32_t s = 0; s < k->geo.total.slots && k->is_clean; s++)
 		if (k->slots[s].active)
-			fsck_say_slot(k, FSCK_ERROR, "slot-entry", s,
-				      "slot %u is active after an orderly close", s);
+			fsck_say_slot(k, FSCK_NOTE, "slot-unverified", s,
+				      "slot %u was closed before all its blocks were verified "
+				      "after a power loss",
+				      s);
 	for (uint32_t table = 0; table < k->geo.total.table_pages && !r;) {
 		struct geo_group g = geometry_group_of_table_page(&k->geo, table);
 		struct geo_range span = {table, MIN(g.base.table_pages + g.n.table_pages - table,
