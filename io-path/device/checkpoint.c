@@ -102,11 +102,30 @@ static void ckpt_write_done(struct ioe_req *io)
 
 /* ---- table pages ------------------------------------------------------------------------------------------------------ */
 
+/* A slot that opened while a checkpoint was under way waits for the one after it; if there was a crash, the one after it is this. Then this one
+ * takes its number. Sequence numbers are only names: for slots that wait for the next one, that stays the next one. */
+static void close_gaps(struct device *dev, uint32_t page)
+{
+	struct geo_range slots = geometry_table_page_slots(&dev->geo, page);
+	struct slot *s = &dev->slots.slots[slots.first];
+	uint32_t gap = 1;
+
+	for (uint32_t i = 0; i < slots.n; i++)
+		gap = MAX(gap, (uint32_t)s[i].table_gap);
+	if (gap == 1)
+		return;
+	dev->tables.tables[page].seq += gap - 1;
+	for (uint32_t i = 0; i < slots.n; i++)
+		if (s[i].table_gap)
+			slot_gap_set(&s[i], 1);
+}
+
 void ckpt_table_fill(struct device *dev, uint32_t page, uint8_t *to)
 {
 	struct table_page *p = dev->tables.tables[page].page;
 
 	check(p && p->loaded && !p->in_ckpt);
+	close_gaps(dev, page);
 	table_sweep(dev, p);
 	p->in_ckpt = true;
 	p->ckpt_lsn = 0;

@@ -154,7 +154,9 @@ struct device_slot {
 	enum device_slot_state state;
 	bool active;
 };
-int device_slot_get(struct device *dev, uint32_t slot, struct device_slot *ret_slot); /* -ERANGE */
+int device_slot_get(
+    struct device *dev, uint32_t slot,
+    struct device_slot *ret_slot); /* -ERANGE; inspection: -E_FORMAT when its entry is damaged */
 /* Where a block of a slot lies on the medium. */
 uint64_t device_block_offset(struct device *dev, uint32_t slot, uint32_t block);
 

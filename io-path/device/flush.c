@@ -137,8 +137,10 @@ static void flush_done(struct ioe_req *io)
 	f->state = FLUSHER_IDLE;
 	if (io->status)
 		device_fail(dev, "device flush", io->status);
-	if (dev->failed)
+	if (dev->failed) {
+		device_turn_end(dev); /* a close may have waited for this */
 		return;
+	}
 	f->done_n++;
 	dev->info.flushes++;
 	journal_flushed(dev, f->target_lsn, f->said_stable, f->said_tail);

@@ -271,7 +271,7 @@ struct fmt_rec_boot {
 	struct uuid boot_id, ring_nonce; /* nonce 0: no ring */
 	struct le64 wall_ns;
 };
-/* last record of an orderly close: everything is flushed and no slot is active */
+/* last record of an orderly close: everything is flushed; slots that are still active were not verified yet after a power loss */
 struct fmt_rec_clean {
 	struct fmt_record h;
 };

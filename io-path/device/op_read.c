@@ -169,6 +169,14 @@ static bool block_matches(struct op *op, uint32_t i, uint32_t value)
 	return true;
 }
 
+static void read_states(struct op *op)
+{
+	const uint32_t *values = table_values(op);
+
+	for (uint32_t i = 0; op->r->states && i < op->blocks_n; i++)
+		op->r->states[i] = (uint8_t)MIN(values[i], (uint32_t)BLOCK_DATA);
+}
+
 static void read_verify(struct op *op)
 {
 	const uint32_t *values;
@@ -191,6 +199,7 @@ static void read_verify(struct op *op)
 			op->mismatches_n++;
 		}
 	}
+	read_states(op);
 	if (op->mismatches_n == 0)
 		read_finish(op, bad_n ? -E_BAD_BLOCK : 0);
 	else if (!op->retried) {
@@ -213,6 +222,7 @@ static void read_repair(struct op *op, int status)
 		op_finish(op, status);
 		return;
 	}
+	read_states(op); /* another reader may have found damage meanwhile */
 	for (uint32_t i = 0; i < op->blocks_n; i++) {
 		uint32_t crc, found;
 
@@ -231,6 +241,8 @@ static void read_repair(struct op *op, int status)
 		}
 		damaged_n++;
 		memset(block_bytes(op, i), 0, BLOCK_BYTES);
+		if (op->r->states)
+			op->r->states[i] = BLOCK_BAD;
 		if (!dev->read_only) {
 			found = FMT_BLOCK_BAD;
 			op_change_blocks(op, op->block + i, 1, &found);
@@ -247,12 +259,6 @@ static void read_finish(struct op *op, int status)
 	struct chunk_req *r = op->r;
 	struct device *dev = op->dev;
 
-	if (r->states) {
-		const uint32_t *values = table_values(op);
-
-		for (uint32_t i = 0; i < op->blocks_n; i++)
-			r->states[i] = (uint8_t)MIN(values[i], (uint32_t)BLOCK_DATA);
-	}
 	r->present_n = op_present_n(op);
 	dev->info.reads++;
 	dev->info.read_bytes += (uint64_t)op->blocks_n * BLOCK_BYTES;

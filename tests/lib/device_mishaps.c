@@ -141,7 +141,7 @@ static void crash(struct device_workload *wl, enum mishap how)
 static void run_some(struct device_workload *wl, uint64_t n_max, const bool *until)
 {
 	for (uint64_t n = rand_below(&wl->dw.rand, n_max); n > 0 && !*until; n--)
-		if (!sim_step(wl->dw.w))
+		if (!world_step(&wl->dw))
 			return;
 }
 
@@ -204,6 +204,8 @@ static void reopen(struct device_workload *wl)
 			inspect(wl);
 		if (world_failed(dw))
 			return;
+		if (wl->while_closed)
+			wl->while_closed(wl);
 		workload_log(wl, "open, ring %s", wl->ring ? wl->ring : "none");
 		world_open_start(dw, wl->ring, false);
 		if (doomed)

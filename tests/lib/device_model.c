@@ -121,9 +121,11 @@ static bool opens(const struct chunk_req *r)
 }
 
 /* A newer epoch of the volume was named: from now on older requests may be refused. */
-static void epoch_asked(struct device_model *m, volume_id v, uint64_t epoch)
+static void epoch_asked(struct device_model *m, const struct chunk_req *r)
 {
-	struct model_volume *vol = &m->volumes[v];
+	struct model_volume *vol = &m->volumes[r->volume];
+	volume_id v = r->volume;
+	uint64_t epoch = r->epoch;
 
 	if (epoch <= vol->epoch_asked)
 		return;
@@ -141,7 +143,7 @@ void model_submit(struct device_model *m, struct model_op *op, struct chunk_req 
 	*op = (struct model_op){.r = r, .id = id, .seq = ++m->seq};
 	op->may = allowed(m, op);
 	if (r->op != CHUNK_FREE)
-		epoch_asked(m, r->volume, r->epoch);
+		epoch_asked(m, r);
 	list_push(&m->in_flight, &op->link);
 	begin(m, op);
 }
@@ -163,7 +165,7 @@ static uint32_t allowed_by_cgen(struct device_model *m, const struct chunk_req *
 			return MODEL_FROZEN | (may & MODEL_STALE_CGEN);
 		return may | (frozen ? MODEL_FROZEN : 0);
 	}
-	return MODEL_STALE_CGEN | (frozen ? MODEL_FROZEN : 0);
+	return MODEL_STALE_CGEN | (frozen || may_freeze ? MODEL_FROZEN : 0);
 }
 
 static uint32_t allowed_free(struct device_model *m, struct model_op *op)
@@ -235,6 +237,8 @@ static void begin(struct device_model *m, struct model_op *op)
 		return;
 	s = slot_of(m, r->slot);
 	s->in_flight++;
+	if (r->op == CHUNK_FREE || model_is_change(r))
+		s->changed_seq = m->seq;
 	if (r->op == CHUNK_FREE) {
 		begin_free(m, op);
 		return;

@@ -28,9 +28,10 @@ struct model_identity {
 
 struct model_slot {
 	struct model_identity now, durable;
-	uint64_t open_seq; /* when the opening of `now` was acknowledged; 0: it has not been */
-	bool unseen;	   /* after a crash: one of `may_be` */
-	bool lost;	   /* meanwhile power or ring: what is seen next is what the medium holds */
+	uint64_t open_seq;    /* when the opening of `now` was acknowledged; 0: it has not been */
+	uint64_t changed_seq; /* when a change of it was last asked for or done */
+	bool unseen;	      /* after a crash: one of `may_be` */
+	bool lost;	 /* meanwhile power or ring: what is seen next is what the medium holds */
 	bool free_again; /* a FREE was under way: it must be asked for again before anything else */
 	uint32_t may_be_n;
 	struct model_identity may_be[MODEL_STATES_MAX];
@@ -42,7 +43,7 @@ struct model_slot {
 struct model_volume {
 	uint64_t epoch;	      /* durable: what is older is refused */
 	uint64_t epoch_asked; /* highest that was ever named: what is older may be refused */
-	layer_id head;	      /* 0: the device does not know one */
+	layer_id head;	      /* as last told; 0: the device was not */
 	layer_id head_asked;
 };
 
@@ -64,11 +65,13 @@ enum model_outcome {
 struct model_op {
 	struct chunk_req *r;
 	struct list link;
-	uint64_t seq;	 /* of the submission */
-	uint64_t id;	 /* WRITE: of the data */
-	uint32_t may;	 /* enum model_outcome */
-	bool begun;	 /* histories hold its versions */
-	bool frees;	 /* FREE: it has an effect */
+	uint64_t seq; /* of the submission */
+	uint64_t id;  /* WRITE: of the data */
+	uint32_t may; /* enum model_outcome */
+	uint64_t
+	    late_event; /* something made it too late in this very event, whose order nobody can see */
+	bool begun;	/* histories hold its versions */
+	bool frees;	/* FREE: it has an effect */
 	uint64_t tenant; /* cgen of the slot's contents it was begun on */
 };
 
@@ -79,6 +82,7 @@ struct model_ref {
 struct device_model {
 	uint32_t slots_n, blocks_n;
 	uint64_t seq, last_id;
+	uint64_t event; /* of the world: what happens within one happens at once */
 	struct model_slot *slots;
 	struct model_volume volumes[MODEL_VOLUMES + 1]; /* by id */
 	struct model_layer layers[MODEL_LAYERS + 1];	/* by id */
@@ -132,6 +136,7 @@ static inline bool model_has_blocks(const struct chunk_req *r)
 {
 	return model_is_change(r) || r->op == CHUNK_READ || r->op == CHUNK_STATUS;
 }
+void model_too_late(struct device_model *m, struct model_op *op); /* it must not succeed any more */
 void model_epoch_durable(struct device_model *m, volume_id v, uint64_t epoch);
 void model_may_be(struct model_slot *s, const struct model_identity *id);
 void model_slot_reset(struct device_model *m, uint32_t slot); /* its blocks are durable holes */

@@ -187,6 +187,14 @@ void model_slot_see(struct device_model *m, uint32_t slot, const struct device_s
 /* ---- epochs ------------------------------------------------------------------------------------------------------------------ */
 
 /* It is durable: every older request has ended, or ends refused. */
+void model_too_late(struct device_model *m, struct model_op *op)
+{
+	if (!(op->may & MODEL_OK))
+		return;
+	op->may &= ~(uint32_t)MODEL_OK;
+	op->late_event = m->event;
+}
+
 void model_epoch_durable(struct device_model *m, volume_id v, uint64_t epoch)
 {
 	struct model_volume *vol = &m->volumes[v];
@@ -198,7 +206,7 @@ void model_epoch_durable(struct device_model *m, volume_id v, uint64_t epoch)
 		struct model_op *op = list_entry(l, struct model_op, link);
 
 		if (op->r->op != CHUNK_FREE && op->r->volume == v && op->r->epoch < epoch)
-			op->may &= ~(uint32_t)MODEL_OK;
+			model_too_late(m, op);
 	}
 }
 

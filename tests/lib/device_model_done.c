@@ -9,6 +9,7 @@
 #include "src/base/math.h"
 #include "tests/lib/device_model.h"
 
+static void judge(struct device_model *m, struct model_op *op, struct device *dev);
 static void done_ok(struct device_model *m, struct model_op *op);
 static void done_change(struct device_model *m, struct model_op *op);
 static void done_free(struct device_model *m, struct model_op *op);
@@ -82,9 +83,16 @@ void model_done(struct device_model *m, struct model_op *op, struct device *dev)
 {
 	m->seq++;
 	unlock(m, op);
+	judge(m, op, dev);
+	if (op->r->op == CHUNK_FREE || model_is_change(op->r))
+		m->slots[op->r->slot].changed_seq = m->seq;
+}
+
+static void judge(struct device_model *m, struct model_op *op, struct device *dev)
+{
 	switch (op->r->status) {
 	case 0:
-		if (!(op->may & MODEL_OK)) {
+		if (!(op->may & MODEL_OK) && (op->late_event == 0 || op->late_event != m->event)) {
 			illegal(m, op, "it had to be refused");
 			return;
 		}
@@ -231,7 +239,11 @@ static void done_ok(struct device_model *m, struct model_op *op)
 			done_free(m, op);
 		return;
 	}
-	present = s->in_flight || s->unseen ? -1 : model_present(m, r->slot);
+	/* reads and writes do not wait for the block table, and cannot count */
+	if (r->op == CHUNK_WRITE || r->op == CHUNK_READ || s->changes_in_flight ||
+	    s->frees_in_flight || s->unseen || s->changed_seq > op->seq)
+		return;
+	present = model_present(m, r->slot);
 	if (present >= 0 && r->present_n != (uint32_t)present) {
 		char why[96];
 
@@ -268,7 +280,7 @@ static void done_free(struct device_model *m, struct model_op *op)
 
 		if (model_has_blocks(other->r) && other->r->slot == r->slot &&
 		    other->r->cgen <= r->cgen)
-			other->may &= ~(uint32_t)MODEL_OK;
+			model_too_late(m, other);
 	}
 }
 
@@ -303,7 +315,7 @@ static void change_failed(struct device_model *m, struct model_op *op, struct de
 		return;
 	}
 	for (uint32_t b = r->block; b < r->block + r->blocks_n; b++)
-		history_doubt(&s->blocks[b], r->op == CHUNK_WRITE && r->status == -EIO);
+		history_doubt(&s->blocks[b], r->op == CHUNK_WRITE && m->may_eio);
 	if (!s->now.open) {
 		if (!s->unseen) {
 			s->unseen = true;

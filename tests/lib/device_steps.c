@@ -46,14 +46,14 @@ void workload_drain(struct device_workload *wl)
 			 op - wl->ops, op->req.op, op->req.slot, op->req.cgen);
 	wl->idle = wl->in_flight == 0;
 	world_run_until(&wl->dw, &wl->idle, what);
-	if (!world_failed(&wl->dw))
+	if (!world_failed(&wl->dw) && !wl->dw.stopped)
 		check_counts(wl);
 }
 
 static void run_events(struct device_workload *wl, uint64_t n)
 {
 	for (uint64_t i = 0; i < n && !world_failed(&wl->dw); i++)
-		if (!sim_step(wl->dw.w))
+		if (!world_step(&wl->dw))
 			break;
 }
 
@@ -65,7 +65,8 @@ void workload_step(struct device_workload *wl)
 	}
 	workload_submit_some(wl);
 	run_events(wl, rand_below(&wl->dw.rand, wl->p.patience_events + 1));
-	for (int turns = 0; !workload_op_free(wl) && !world_failed(&wl->dw); turns++) {
+	for (int turns = 0; !workload_op_free(wl) && !world_failed(&wl->dw) && !wl->dw.stopped;
+	     turns++) {
 		run_events(wl, 1);
 		if (turns > 200000)
 			workload_drain(wl);
@@ -119,9 +120,9 @@ static void look_at(struct device_workload *wl, enum chunk_op kind, uint32_t slo
 {
 	struct workload_op *op;
 
-	while (!(op = workload_op_free(wl)) && !world_failed(&wl->dw))
+	while (!(op = workload_op_free(wl)) && !world_failed(&wl->dw) && !wl->dw.stopped)
 		run_events(wl, 1);
-	if (world_failed(&wl->dw))
+	if (!op || world_failed(&wl->dw))
 		return;
 	op->req = (struct chunk_req){.op = kind, .block = block, .blocks_n = n};
 	workload_name_slot(wl, &op->req, slot);

@@ -80,6 +80,7 @@ static void op_done(struct chunk_req *r)
 	op->busy = false;
 	if (r->op == CHUNK_FREE && r->status == 0 && wl->plans[r->slot].cgen <= r->cgen)
 		wl->plans[r->slot].cgen = 0;
+	wl->dw.model->event = sim_events(wl->dw.w);
 	model_done(wl->dw.model, &op->model, wl->dw.dev);
 	one_less(wl);
 }
@@ -264,7 +265,7 @@ static bool make_free(struct device_workload *wl, struct workload_op *op)
 					     : s->now.cgen;
 	if (r->cgen == 0 || is_probed(wl, slot))
 		return false;
-	if (rand_percent(&wl->dw.rand, 10))
+	if (s->in_flight == 0 && rand_percent(&wl->dw.rand, 10))
 		r->cgen = 1 + rand_below(&wl->dw.rand, r->cgen);
 	if (!s->free_again && rand_percent(&wl->dw.rand, 20))
 		r->flags |= CHUNK_F_IF_EMPTY;
@@ -300,9 +301,9 @@ static bool make_stale(struct device_workload *wl, struct workload_op *op)
 		rand_percent(rnd, 50) ? r->layer++ : r->chunk++;
 		break;
 	default:
-		if (r->epoch == 0 || s->free_again)
+		if (r->epoch < 2 || s->free_again)
 			return false;
-		r->epoch = rand_below(rnd, r->epoch);
+		r->epoch = 1 + rand_below(rnd, r->epoch - 1);
 	}
 	if (!random_blocks(wl, r, true))
 		return false;
@@ -324,6 +325,7 @@ static void epoch_done(struct device_epoch_req *r)
 	e->busy = false;
 	if (r->status == 0)
 		wl->heads[r->volume] = r->head;
+	wl->dw.model->event = sim_events(wl->dw.w);
 	model_epoch_done(wl->dw.model, r->volume, r->epoch, r->head, r->status);
 	one_less(wl);
 }

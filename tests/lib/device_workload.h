@@ -82,7 +82,8 @@ struct device_workload {
 	uint32_t last_chunk, step;
 	uint32_t fault_steps_left;
 	const char *ring; /* for the next open */
-	bool stop;	  /* nothing more can be asked for, without an error */
+	/* a test's own look at the device while nobody serves it; may be NULL */
+	void (*while_closed)(struct device_workload *wl);
 	char log[WORKLOAD_LOG_LINES][WORKLOAD_LOG_LEN];
 	uint32_t log_n;
 	bool verbose;

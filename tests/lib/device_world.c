@@ -15,7 +15,10 @@ static uint32_t fault_kind(const struct device_world *dw, const struct ioe_req *
 
 	switch (r->op) {
 	case IOE_READ:
-		return data ? WORLD_FAULT_DATA_READ : WORLD_FAULT_META_READ;
+		if (!data)
+			return WORLD_FAULT_META_READ;
+		/* what is read to decide what a block is, and cannot be, is bad for good: not a thing to try at random */
+		return dw->dev && !dw->in_doubt ? WORLD_FAULT_DATA_READ : 0u;
 	case IOE_WRITE:
 		return data ? WORLD_FAULT_DATA_WRITE | WORLD_FAULT_NOSPC : WORLD_FAULT_META_WRITE;
 	case IOE_PUNCH:
@@ -51,6 +54,7 @@ static int on_disk(void *arg, const char *path, const struct ioe_req *r)
 	return -EIO;
 }
 
+/* The engine gives back what it handed out itself when a process dies, so its memory goes after that. */
 static void process_gone(struct device_world *dw)
 {
 	mem_arena_use(NULL);
@@ -59,15 +63,10 @@ static void process_gone(struct device_world *dw)
 	dw->dev = NULL;
 }
 
-static void on_kill(void *arg)
-{
-	process_gone(arg);
-}
-
 static void process_start(struct device_world *dw)
 {
 	check(!dw->e);
-	dw->e = sim_process_new(dw->m, "noded", on_kill, dw);
+	dw->e = sim_process_new(dw->m, "noded", NULL, NULL);
 	mem_arena_init(&dw->arena);
 	mem_arena_use(&dw->arena);
 }
@@ -82,12 +81,19 @@ static void process_end(struct device_world *dw)
 	process_gone(dw);
 }
 
+bool world_step(struct device_world *dw)
+{
+	if (dw->stop_at_event && sim_events(dw->w) >= dw->stop_at_event)
+		dw->stopped = true;
+	return !dw->stopped && sim_step(dw->w);
+}
+
 void world_run_until(struct device_world *dw, const bool *flag, const char *what)
 {
 	uint64_t end_ns = sim_now_ns(dw->w) + WORLD_PATIENCE_NS;
 
-	while (!*flag && !world_failed(dw)) {
-		if (!sim_step(dw->w))
+	while (!*flag && !dw->stopped && !world_failed(dw)) {
+		if (!world_step(dw) && !dw->stopped)
 			model_fail(dw->model, "%s never completes: nothing is left to happen",
 				   what);
 		else if (sim_now_ns(dw->w) > end_ns)
@@ -157,7 +163,8 @@ void world_init(struct device_world *dw, const struct device_world_config *cfg)
 void world_free(struct device_world *dw)
 {
 	sim_world_free(dw->w);
-	mem_arena_use(NULL);
+	if (dw->e)
+		process_gone(dw);
 	model_free(dw->model);
 }
 
@@ -233,6 +240,7 @@ static void check_recovery(struct device_world *dw)
 			   info.commit, dw->commit_heard, dw->commit_durable);
 	if (info.failed)
 		model_fail(dw->model, "a device that was just opened has failed");
+	dw->in_doubt = info.replayed_power_loss;
 	if (!dw->open.read_only)
 		dw->incarnation = info.incarnation;
 	dw->commit_heard = info.commit;
@@ -262,7 +270,7 @@ static void opening_ended(struct device_world *dw)
 bool world_opened(struct device_world *dw)
 {
 	world_run_until(dw, &dw->open_done, "open");
-	if (world_failed(dw))
+	if (world_failed(dw) || dw->stopped)
 		return false;
 	if (dw->open.status) {
 		if (!dw->model->may_eio)
@@ -319,7 +327,7 @@ bool world_closed(struct device_world *dw)
 	bool writes = !dw->open.read_only;
 
 	world_run_until(dw, &dw->close_done, "close");
-	if (world_failed(dw))
+	if (world_failed(dw) || dw->stopped)
 		return false;
 	process_end(dw);
 	if (!writes)
@@ -365,8 +373,10 @@ void world_kill(struct device_world *dw)
 	if (serving)
 		note_coverage(dw);
 	dw->kills++;
-	if (dw->e)
+	if (dw->e) {
 		sim_kill(dw->e);
+		process_gone(dw);
+	}
 	if (opening)
 		opening_ended(dw);
 	if (!serving)
@@ -391,6 +401,8 @@ void world_power_loss(struct device_world *dw)
 		note_coverage(dw);
 	dw->losses++;
 	sim_power_loss(dw->m);
+	if (dw->e)
+		process_gone(dw);
 	if (serving)
 		dw->memory = dw->closing ? WORLD_UNSURE : WORLD_LOST;
 	else if (opening)

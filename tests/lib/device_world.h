@@ -58,10 +58,15 @@ struct device_world {
 	struct device *dev;
 	const char *ring; /* that it was opened with */
 
+	/* for tests that crash at a chosen event */
+	uint64_t stop_at_event; /* 0: never */
+	bool stopped;
+
 	/* faults */
 	uint32_t faults;	/* enum world_faults */
 	uint32_t fault_percent; /* of the requests they apply to */
 	uint64_t faults_fired;
+	bool in_doubt; /* it came back from a power loss: blocks may still have to be verified */
 	bool
 	    flush_failed; /* a device flush failed since format: what was not flushed then may never become durable */
 	uint64_t disk_writes; /* requests that changed the disk */
@@ -87,7 +92,10 @@ static inline bool world_failed(const struct device_world *dw)
 	return dw->model->error[0] != '\0';
 }
 
-/* Steps until *flag; an error in the model when nothing is left to happen, or patience ends. */
+/* One event of the world; false: there is none, or the test wants to stop here (`stopped`). */
+bool world_step(struct device_world *dw);
+/* Steps until *flag; an error in the model when nothing is left to happen, or patience ends. Just returns
+ * when the test wants to stop. */
 void world_run_until(struct device_world *dw, const bool *flag, const char *what);
 
 /* Opening in steps, so that a crash can come in between; then world_opened() looks at the result. */

@@ -7,7 +7,7 @@
  *   struct mem_arena a;
  *   mem_arena_init(&a);
  *   mem_arena_use(&a);          the process starts
- *   ... sim_kill(e);            its on_kill callback, or the test:
+ *   ... sim_kill(e);            not in its on_kill callback: the engine gives back its own handles after that
  *   mem_arena_drop(&a);
  *   mem_arena_use(NULL);
  *

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* slots.c - slot-entry pages in their two homes. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "src/base/math.h"
+#include "src/base/mem.h"
+#include "tools/fsck/check.h"
+
+enum home_state { HOME_EMPTY, HOME_DAMAGED, HOME_VALID };
+
+struct home {
+	enum home_state state;
+	struct fmt_slot_page page;
+};
+
+static int read_home(struct fsck *k, uint32_t page_no, uint8_t home, struct home *ret_home)
+{
+	int r = fsck_read(k, geometry_slot_page_offset(&k->geo, page_no, home), k->io, FMT_PAGE);
+
+	if (r && r != -EIO)
+		return fsck_error(k, r, "slot-entry page %u: %s", page_no, err_text(r));
+	memcpy(&ret_home->page, k->io, FMT_PAGE);
+	if (!r && bytes_are_zero(k->io, FMT_PAGE))
+		ret_home->state = HOME_EMPTY;
+	else if (r || fmt_slot_page_check(&ret_home->page,
+					  &(struct fmt_slot_page_id){.device = &k->sb.device,
+								     .page_no = page_no,
+								     .home = home}))
+		ret_home->state = HOME_DAMAGED;
+	else
+		ret_home->state = HOME_VALID;
+	return 0;
+}
+
+static void take_slot(struct fsck *k, uint32_t slot, const struct fmt_slot *e)
+{
+	k->slots[slot] = (struct fsck_slot){.cgen = get_le64(e->cgen),
+					    .table_seq_min = get_le64(e->table_seq_min),
+					    .volume = get_le32(e->volume),
+					    .layer = get_le32(e->layer),
+					    .chunk = get_le32(e->chunk),
+					    .present_n = get_le16(e->present_n),
+					    .bad_n = get_le16(e->bad_n),
+					    .open = e->flags & FMT_SLOT_OPEN,
+					    .active = e->flags & FMT_SLOT_ACTIVE};
+	if (get_le16(e->present_n) > k->geo.blocks_per_chunk ||
+	    get_le16(e->bad_n) > get_le16(e->present_n))
+		fsck_say_slot(k, FSCK_ERROR, "slot-entry", slot,
+			      "slot %u says that it has %u present and %u bad blocks of %u", slot,
+			      get_le16(e->present_n), get_le16(e->bad_n), k->geo.blocks_per_chunk);
+}
+
+static void take_page(struct fsck *k, uint32_t page_no, const struct fmt_slot_page *p)
+{
+	struct geo_range slots = geometry_slot_page_slots(&k->geo, page_no);
+	struct geo_range tables = geometry_slot_page_tables(&k->geo, page_no);
+
+	k->pages[page_no].seq = get_le64(p->seq);
+	k->pages[page_no].from_lsn = get_le64(p->from_lsn);
+	for (uint32_t i = 0; i < slots.n; i++)
+		take_slot(k, slots.first + i, &p->slots[i]);
+	for (uint32_t i = 0; i < tables.n; i++)
+		k->tables[tables.first + i] =
+		    (struct fsck_table){get_le64(p->tables[i].seq), get_le32(p->tables[i].crc),
+					p->tables[i].home};
+}
+
+static void page_lost(struct fsck *k, uint32_t page_no)
+{
+	struct geo_range slots = geometry_slot_page_slots(&k->geo, page_no);
+
+	fsck_say(
+	    k, FSCK_ERROR, "slot-page-lost",
+	    "both homes of slot-entry page %u are damaged: what slots %u to %u hold is not known",
+	    page_no, slots.first, slots.first + slots.n - 1);
+	for (uint32_t i = 0; i < slots.n; i++)
+		k->slots[slots.first + i].lost = true;
+}
+
+static int check_page(struct fsck *k, uint32_t page_no, struct home *h)
+{
+	struct fsck_slot_page *p = &k->pages[page_no];
+	int newer;
+
+	for (uint8_t i = 0; i < 2; i++) {
+		int r = read_home(k, page_no, i, &h[i]);
+
+		if (r)
+			return r;
+	}
+	if (h[0].state != HOME_VALID && h[1].state != HOME_VALID) {
+		page_lost(k, page_no);
+		return 0;
+	}
+	newer = h[0].state != HOME_VALID ||
+		(h[1].state == HOME_VALID && get_le64(h[1].page.seq) > get_le64(h[0].page.seq));
+	if (h[0].state == HOME_VALID && h[1].state == HOME_VALID &&
+	    get_le64(h[0].page.seq) == get_le64(h[1].page.seq))
+		fsck_say(k, FSCK_ERROR, "slot-page-damaged",
+			 "both homes of slot-entry page %u have sequence %" PRIu64
+			 ": it cannot be told which one is newer",
+			 page_no, get_le64(h[0].page.seq));
+	p->other = (uint8_t)!newer;
+	p->other_damaged = h[!newer].state == HOME_DAMAGED;
+	take_page(k, page_no, &h[newer].page);
+	return 0;
+}
+
+int fsck_slot_pages(struct fsck *k)
+{
+	struct home *h = mem_alloc(2 * sizeof(*h));
+	int r = 0;
+
+	k->slots = mem_zalloc_array(k->geo.total.slots, sizeof(*k->slots));
+	k->tables = mem_zalloc_array(k->geo.total.table_pages, sizeof(*k->tables));
+	k->pages = mem_zalloc_array(k->geo.total.slot_pages, sizeof(*k->pages));
+	if (!h || !k->slots || !k->tables || !k->pages)
+		r = fsck_error(k, -ENOMEM, "no memory for %u slots", k->geo.total.slots);
+	for (uint32_t page = 0; page < k->geo.total.slot_pages && !r; page++)
+		r = check_page(k, page, h);
+	mem_free(h);
+	return r;
+}
+
+/* A home is only ever half written while it is being checkpointed, and then the journal has records of the page. Otherwise it was damaged
+ * later; and as it might have been the newer one, what is in the other may be old. */
+int fsck_slot_pages_judge(struct fsck *k)
+{
+	for (uint32_t page = 0; page < k->geo.total.slot_pages; page++) {
+		const struct fsck_slot_page *p = &k->pages[page];
+
+		if (!p->other_damaged)
+			continue;
+		if (p->in_journal)
+			fsck_say(
+			    k, FSCK_NOTE, "slot-page-damaged",
+			    "home %u of slot-entry page %u is incomplete: it was being written",
+			    p->other, page);
+		else
+			fsck_say(k, FSCK_ERROR, "slot-page-damaged",
+				 "home %u of slot-entry page %u is damaged; the other home, "
+				 "sequence %" PRIu64 ", may be an older state",
+				 p->other, page, p->seq);
+	}
+	return 0;
+}
