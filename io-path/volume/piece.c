@@ -205,6 +205,7 @@ int piece_change_done(struct vol_piece *p)
 int piece_stale(struct vol_piece *p)
 {
 	struct volume *v = p->v;
+	uint64_t now_ns;
 
 	v->stats.stale++;
 	if (p->stale_n++ == 0 || (!map_item_same(&p->item, &p->stale) && p->stale_n < STALE_MAX)) {
@@ -212,9 +213,14 @@ int piece_stale(struct vol_piece *p)
 		map_refetch(v, p->chunk);
 		return 0;
 	}
-	volumes_event(v, "map-stale",
-		      "chunk %" PRIu32 " is mapped to device %u slot %" PRIu32 " cgen %" PRIu64
-		      ", which the device refuses",
-		      p->chunk, p->item.dev, p->item.slot, p->item.cgen);
+	now_ns = ioe_now_ns(v->vs->ioe);
+	if (now_ns - v->stale_told_ns >= NS_PER_S ||
+	    v->stale_told_ns == 0) { /* once a second is enough */
+		v->stale_told_ns = now_ns;
+		volumes_event(v, "map-stale",
+			      "chunk %" PRIu32 " is mapped to device %u slot %" PRIu32
+			      " cgen %" PRIu64 ", which the device refuses",
+			      p->chunk, p->item.dev, p->item.slot, p->item.cgen);
+	}
 	return -EIO;
 }

@@ -225,6 +225,7 @@ struct volume {
 	uint64_t timer_ns;
 	struct vol_task drain_task, gone_task;
 
+	uint64_t stale_told_ns; /* last event of a mapping that a device refuses for good */
 	struct volume_stats stats;
 	struct meta_open open_req;
 	struct meta_close close_req;
