@@ -96,7 +96,12 @@ void pool_give(struct pool *p, const uint8_t *mem, uint32_t n)
 	uint32_t page = (uint32_t)((size_t)(mem - p->mem) / BLOCK_BYTES);
 
 	check(mem >= p->mem && page + n <= p->pages_n && p->pages_used >= n);
-	mark(p, page, n, false);
+	if (n == 1) {
+		check(p->used[page / WORD_BITS] & 1ULL << page % WORD_BITS);
+		p->used[page / WORD_BITS] &= ~(1ULL << page % WORD_BITS);
+	} else {
+		mark(p, page, n, false);
+	}
 	p->pages_used -= n;
 	if (page / WORD_BITS < p->first)
 		p->first = page / WORD_BITS;

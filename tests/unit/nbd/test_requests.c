@@ -24,12 +24,12 @@ struct fx {
 	uint8_t *a, *b; /* IO_MAX + MIB */
 };
 
-static int setup(void **state)
+static int setup_config(void **state, const struct sim_config *cfg)
 {
 	static struct fx fx;
 
 	memset(&fx, 0, sizeof(fx));
-	nbd_fixture_init(&fx.f, 2, NULL);
+	nbd_fixture_init_config(&fx.f, cfg, NULL);
 	fx.v = mock_volume_add(fx.f.vs, "vol", SIZE);
 	fx.rules = mock_rules(fx.f.vs);
 	fx.a = mem_alloc(IO_MAX + MIB);
@@ -38,6 +38,17 @@ static int setup(void **state)
 		fx.a[i] = (uint8_t)(i * 2654435761u >> 24 | 1);
 	*state = &fx;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_config(state, &(struct sim_config){.seed = 2});
+}
+
+/* Receives get part of what is there. */
+static int setup_pieces(void **state)
+{
+	return setup_config(state, &(struct sim_config){.seed = 3, .recv_split_percent = 60});
 }
 
 static int teardown(void **state)
@@ -764,6 +775,7 @@ int main(void)
 	    T(block_status_without_contexts_is_refused),
 	    T(replies_come_in_the_order_of_completion),
 	    T(pipelined_at_random),
+	    cmocka_unit_test_setup_teardown(pipelined_at_random, setup_pieces, teardown),
 	    T(connections_share_a_volume),
 	};
 
