@@ -61,8 +61,7 @@ void op_read(struct op *op)
 	}
 	op->data_first = 0;
 	op->data_n = 0;
-	if (table_knows(op->page, geometry_table_value_of(&dev->geo, op->slot) + op->block,
-			op->blocks_n)) {
+	if (op->page->loaded) {
 		read_plan(op);
 		return;
 	}
