@@ -204,8 +204,8 @@ static void read_verify(struct op *op)
 	else if (!op->retried) {
 		op->retried = true;
 		read_data(op);
-	} else if (op->dev->read_only)
-		read_repair(op, 0);
+	} else if (op->dev->read_only || table_track(op->dev, op->page))
+		read_repair(op, op->dev->read_only ? 0 : -E_CHECKSUM);
 	else if (op_reserve(op, JOURNAL_FREE, op->mismatches_n, op->mismatches_n, read_repair))
 		read_repair(op, 0);
 }
