@@ -5,7 +5,7 @@
 #include "src/base/math.h"
 #include "src/base/mem.h"
 
-enum { SLAB_RUNS = 64, ACTIVE_MIN = 64 };
+enum { SLAB_RUNS = 64 };
 
 struct slab {
 	struct list link;
@@ -17,13 +17,11 @@ struct slab {
 int slots_init(struct device *dev)
 {
 	struct slots *s = &dev->slots;
-	uint64_t active_max = SLOTS_ACTIVE_BYTES_MAX >> dev->geo.chunk_shift;
 
 	list_init(&s->active);
 	list_init(&s->runs_free);
 	list_init(&s->slabs);
-	s->active_max =
-	    (uint32_t)MIN(active_max, MAX((uint64_t)dev->geo.total.slots, (uint64_t)ACTIVE_MIN));
+	s->active_max = (uint32_t)(SLOTS_ACTIVE_BYTES_MAX >> dev->geo.chunk_shift);
 	/* never touched where the device was never used: costs no memory there */
 	s->slots = mem_zalloc_array(dev->geo.total.slots, sizeof(*s->slots));
 	s->pages = mem_zalloc_array(dev->geo.total.slot_pages, sizeof(*s->pages));
