@@ -102,30 +102,11 @@ static void ckpt_write_done(struct ioe_req *io)
 
 /* ---- table pages ------------------------------------------------------------------------------------------------------ */
 
-/* A slot that opened while a checkpoint was under way waits for the one after it; if there was a crash, the one after it is this. Then this one
- * takes its number. Sequence numbers are only names: for slots that wait for the next one, that stays the next one. */
-static void close_gaps(struct device *dev, uint32_t page)
-{
-	struct geo_range slots = geometry_table_page_slots(&dev->geo, page);
-	struct slot *s = &dev->slots.slots[slots.first];
-	uint32_t gap = 1;
-
-	for (uint32_t i = 0; i < slots.n; i++)
-		gap = MAX(gap, (uint32_t)s[i].table_gap);
-	if (gap == 1)
-		return;
-	dev->tables.tables[page].seq += gap - 1;
-	for (uint32_t i = 0; i < slots.n; i++)
-		if (s[i].table_gap)
-			slot_gap_set(&s[i], 1);
-}
-
 void ckpt_table_fill(struct device *dev, uint32_t page, uint8_t *to)
 {
 	struct table_page *p = dev->tables.tables[page].page;
 
 	check(p && p->loaded && !p->in_ckpt);
-	close_gaps(dev, page);
 	table_sweep(dev, p);
 	p->in_ckpt = true;
 	p->ckpt_lsn = 0;
@@ -159,8 +140,7 @@ void ckpt_table_record(struct device *dev, uint32_t page, const uint8_t *bytes)
 	t->home = !t->home;
 	t->crc = crc32c(bytes, FMT_PAGE);
 	for (uint32_t s = slots.first; s < slots.first + slots.n; s++)
-		if (dev->slots.slots[s].table_gap)
-			dev->slots.slots[s].table_gap--;
+		dev->slots.slots[s].fresh = 0;
 	rec.seq = to_le64(t->seq);
 	rec.from_lsn = to_le64(p->ckpt_from_lsn);
 	rec.crc = to_le32(t->crc);
@@ -169,6 +149,7 @@ void ckpt_table_record(struct device *dev, uint32_t page, const uint8_t *bytes)
 	slot_page_touch(dev, geometry_slot_page_of_table(&dev->geo, page), p->ckpt_lsn);
 	list_push(&dev->maint.unpublished, &p->ckpt_link);
 	dev->maint.ckpt_lsn = p->ckpt_lsn;
+	maint_freed(dev); /* slots of the page can be opened again */
 	dev->info.checkpoints++;
 }
 
@@ -201,7 +182,7 @@ static void slot_encode(struct device *dev, uint32_t slot, struct fmt_slot *to)
 		return;
 	to->epoch = to_le64(s->epoch);
 	to->wgen = to_le64(s->wgen);
-	to->table_seq_min = to_le64(s->table_gap ? t->seq + s->table_gap : 0);
+	to->table_seq_min = to_le64(s->fresh ? t->seq + 1 : 0);
 	to->volume = to_le32(s->volume);
 	to->layer = to_le32(s->layer);
 	to->chunk = to_le32(s->chunk);

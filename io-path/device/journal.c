@@ -344,16 +344,14 @@ static void journal_write_done(struct ioe_req *io)
 			b->state = JBLOCK_WRITTEN;
 	}
 	w->blocks_n = 0;
-	if (io->status) {
+	if (io->status)
 		device_fail(dev, "journal write", io->status);
-		device_turn_end(
-		    dev); /* a close may have waited for this, if it had failed before */
+	if (dev->failed) {
+		device_turn_end(dev); /* a close may have waited for this */
 		return;
 	}
 	journal_push(dev);
 	journal_advance(dev);
-	if (dev->failed)
-		device_turn_end(dev);
 }
 
 static void written_wake(struct device *dev)

@@ -30,7 +30,8 @@ static bool changes_nothing(const struct op *op)
 
 static bool has_room(struct device *dev, const struct op *op)
 {
-	if (!dev->slots.slots[op->slot].open && !slots_may_activate(dev))
+	if (!dev->slots.slots[op->slot].open &&
+	    (!slots_may_activate(dev) || table_is_being_copied(op->page)))
 		return false;
 	return op->page->pin.lsn || dev->tables.dirty_n < dev->tables.dirty_max;
 }

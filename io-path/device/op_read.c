@@ -61,8 +61,7 @@ void op_read(struct op *op)
 	}
 	op->data_first = 0;
 	op->data_n = 0;
-	if (table_knows(op->page, geometry_table_value_of(&dev->geo, op->slot) + op->block,
-			op->blocks_n)) {
+	if (op->page->loaded) {
 		read_plan(op);
 		return;
 	}
@@ -205,8 +204,8 @@ static void read_verify(struct op *op)
 	else if (!op->retried) {
 		op->retried = true;
 		read_data(op);
-	} else if (op->dev->read_only)
-		read_repair(op, 0);
+	} else if (op->dev->read_only || table_track(op->dev, op->page))
+		read_repair(op, op->dev->read_only ? 0 : -E_CHECKSUM);
 	else if (op_reserve(op, JOURNAL_FREE, op->mismatches_n, op->mismatches_n, read_repair))
 		read_repair(op, 0);
 }

@@ -12,7 +12,6 @@ void op_status(struct op *op)
 	const struct slot *s = &dev->slots.slots[op->slot];
 	struct slot_claim claim = op_claim(op);
 	enum slot_verdict verdict = slot_admit(s, &claim);
-	uint32_t from = geometry_table_value_of(&dev->geo, op->slot) + op->block;
 
 	if (dev->read_only && claim.cgen == 0)
 		verdict = s->open ? SLOT_OPEN : SLOT_FRESH;
@@ -23,8 +22,7 @@ void op_status(struct op *op)
 		op_finish(op, 0);
 	} else if (op_get_page(op)) {
 		op_finish(op, -ENOMEM);
-	} else if (op->page->loaded ||
-		   (table_knows(op->page, from, op->blocks_n) && !s->uncounted)) {
+	} else if (op->page->loaded) {
 		status_tell(op);
 	} else {
 		tables_wait(op->page, &op->wait, status_table);

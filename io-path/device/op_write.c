@@ -30,6 +30,8 @@ static bool has_room(struct device *dev, const struct op *op, const struct slot 
 {
 	if (!s->active && !slots_may_activate(dev))
 		return false;
+	if (!s->open && table_is_being_copied(op->page))
+		return false;
 	return op->page->pin.lsn || dev->tables.dirty_n < dev->tables.dirty_max;
 }
 

@@ -148,7 +148,7 @@ static int apply_alloc(struct replay *rp, const struct fmt_rec_alloc *rec, uint6
 	s->volume = get_le32(rec->volume);
 	s->layer = get_le32(rec->layer);
 	s->chunk = get_le32(rec->chunk);
-	slot_gap_set(s, seq_min > seq ? seq_min - seq : 0);
+	s->fresh = seq_min > seq;
 	s->present_n = s->bad_n = 0;
 	dev->slots.open_n++;
 	dev->cgen_highest = MAX(dev->cgen_highest, cgen);
@@ -222,7 +222,7 @@ static int apply_ckpt(struct replay *rp, const struct fmt_rec_ckpt *rec, uint64_
 	for (uint32_t i = slots.first; i < slots.first + slots.n; i++) {
 		struct slot *s = &dev->slots.slots[i];
 
-		slot_gap_set(s, s->table_gap - MIN((uint64_t)s->table_gap, seq - t->seq));
+		s->fresh = 0;
 		s->uncounted = s->open;
 	}
 	t->seq = seq;

@@ -106,7 +106,7 @@ static void slot_take(struct device *dev, uint32_t slot, const struct fmt_slot *
 	s->layer = get_le32(from->layer);
 	s->chunk = get_le32(from->chunk);
 	slot_counts_set(s, get_le16(from->present_n), get_le16(from->bad_n));
-	slot_gap_set(s, seq_min > seq ? seq_min - seq : 0);
+	s->fresh = seq_min > seq;
 	dev->bad_blocks += s->bad_n;
 	dev->slots.open_n++;
 }

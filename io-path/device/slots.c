@@ -5,7 +5,7 @@
 #include "src/base/math.h"
 #include "src/base/mem.h"
 
-enum { SLAB_RUNS = 64, ACTIVE_MIN = 64 };
+enum { SLAB_RUNS = 64 };
 
 struct slab {
 	struct list link;
@@ -17,13 +17,11 @@ struct slab {
 int slots_init(struct device *dev)
 {
 	struct slots *s = &dev->slots;
-	uint64_t active_max = SLOTS_ACTIVE_BYTES_MAX >> dev->geo.chunk_shift;
 
 	list_init(&s->active);
 	list_init(&s->runs_free);
 	list_init(&s->slabs);
-	s->active_max =
-	    (uint32_t)MIN(active_max, MAX((uint64_t)dev->geo.total.slots, (uint64_t)ACTIVE_MIN));
+	s->active_max = (uint32_t)(SLOTS_ACTIVE_BYTES_MAX >> dev->geo.chunk_shift);
 	/* never touched where the device was never used: costs no memory there */
 	s->slots = mem_zalloc_array(dev->geo.total.slots, sizeof(*s->slots));
 	s->pages = mem_zalloc_array(dev->geo.total.slot_pages, sizeof(*s->pages));
@@ -179,32 +177,24 @@ static void cgen_seen(struct device *dev, uint64_t cgen)
 	dev->cgen_highest = MAX(dev->cgen_highest, cgen);
 }
 
-/* A checkpoint of the table page that was copied before now, and is not in the journal yet, will have the next sequence number and still the
- * old tenant's values. */
-static uint32_t gap_of_new_slot(const struct table_page *p)
-{
-	return p->in_ckpt && p->ckpt_lsn == 0 ? 2 : 1;
-}
-
 void slot_alloc(struct device *dev, struct table_page *p, uint32_t slot, const struct slot_claim *c,
 		uint64_t epoch)
 {
 	struct slot *s = &dev->slots.slots[slot];
-	uint32_t gap = gap_of_new_slot(p);
 	struct fmt_rec_alloc rec = {
 	    .h = {.type = FMT_REC_ALLOC, .len_bytes = to_le16(sizeof(rec))},
 	    .slot = to_le32(slot),
 	    .cgen = to_le64(c->cgen),
 	    .epoch = to_le64(epoch),
 	    .wgen = to_le64(s->wgen + 1),
-	    .table_seq_min = to_le64(dev->tables.tables[p->page_no].seq + gap),
+	    .table_seq_min = to_le64(dev->tables.tables[p->page_no].seq + 1),
 	    .volume = to_le32(c->volume),
 	    .layer = to_le32(c->layer),
 	    .chunk = to_le32(c->chunk),
 	};
 	uint64_t lsn = journal_add(dev, &rec, sizeof(rec));
 
-	check(slot_admit(s, c) == SLOT_FRESH && !s->active);
+	check(slot_admit(s, c) == SLOT_FRESH && !s->active && !table_is_being_copied(p));
 	ring_record(dev, &rec, sizeof(rec), lsn);
 	s->cgen = c->cgen;
 	s->epoch = epoch;
@@ -213,7 +203,7 @@ void slot_alloc(struct device *dev, struct table_page *p, uint32_t slot, const s
 	s->layer = c->layer;
 	s->chunk = c->chunk;
 	s->open = 1;
-	s->table_gap = gap & 3;
+	s->fresh = 1;
 	dev->slots.open_n++;
 	cgen_seen(dev, c->cgen);
 	active_set(dev, slot, lsn);
@@ -274,7 +264,7 @@ uint64_t slot_free(struct device *dev, uint32_t slot, uint64_t cgen)
 	}
 	s->open = 0;
 	s->cgen = cgen;
-	s->table_gap = 0;
+	s->fresh = 0;
 	s->uncounted = 0;
 	s->volume = s->layer = s->chunk = 0;
 	s->epoch = 0;

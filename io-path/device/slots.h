@@ -23,15 +23,15 @@ struct table_page;
 struct slot {
 	uint64_t cgen;
 	uint64_t epoch;
-	uint64_t wgen : 36;
+	uint64_t wgen : 37;
 	uint64_t present_n : 11;
 	uint64_t bad_n : 11;
 	uint64_t open : 1;
 	uint64_t active : 1;
 	uint64_t uncounted : 1; /* present_n and bad_n are hints until the table was loaded */
 	uint64_t lost : 1;	/* inspection: its slot-entry page is damaged */
-	/* values count only from a table page of at least this many sequence numbers above the current one; 0: they count */
-	uint64_t table_gap : 2;
+	uint64_t
+	    fresh : 1; /* opened since the current home of its table page was written: there it is all holes */
 	uint32_t volume, layer, chunk;
 	uint32_t reserved;
 	struct slot_run *run;
@@ -40,19 +40,13 @@ static_assert(sizeof(struct slot) <= 48, "a promise of the design");
 
 static inline void slot_wgen_set(struct slot *s, uint64_t wgen)
 {
-	s->wgen = wgen & ((1ULL << 36) - 1);
+	s->wgen = wgen & ((1ULL << 37) - 1);
 }
 
 static inline void slot_counts_set(struct slot *s, uint32_t present_n, uint32_t bad_n)
 {
 	s->present_n = present_n & 2047;
 	s->bad_n = bad_n & 2047;
-}
-
-/* More than 3 cannot come about. */
-static inline void slot_gap_set(struct slot *s, uint64_t gap)
-{
-	s->table_gap = gap > 3 ? 3 : gap & 3;
 }
 
 struct slot_run {

@@ -29,7 +29,7 @@ static bool needs_medium(struct device *dev, const struct table_page *p)
 	if (dev->tables.tables[p->page_no].seq == 0)
 		return false;
 	for (uint32_t slot = r.first; slot < r.first + r.n; slot++)
-		if (dev->slots.slots[slot].open && !dev->slots.slots[slot].table_gap)
+		if (dev->slots.slots[slot].open && !dev->slots.slots[slot].fresh)
 			return true;
 	return false;
 }
@@ -148,7 +148,7 @@ static void slot_merge(struct device *dev, struct table_page *p, uint32_t slot, 
 {
 	const struct slot *s = &dev->slots.slots[slot];
 	uint32_t base = geometry_table_value_of(&dev->geo, slot);
-	bool counts = s->open && !s->table_gap && (disk || damaged);
+	bool counts = s->open && !s->fresh && (disk || damaged);
 
 	for (uint32_t at = base; at < base + dev->geo.blocks_per_chunk; at++) {
 		bool known = p->known[at / 64] >> (at % 64) & 1;

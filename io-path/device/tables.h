@@ -84,6 +84,13 @@ static inline bool table_is_data(uint32_t value)
 	return value > FMT_BLOCK_BAD;
 }
 
+/* A checkpoint of it was begun and is not in the journal yet: it has the next sequence number, so nothing may be opened that it does not
+ * know of. */
+static inline bool table_is_being_copied(const struct table_page *p)
+{
+	return p->in_ckpt && p->ckpt_lsn == 0;
+}
+
 /* Are all values [first, first + n) known? */
 bool table_knows(const struct table_page *p, uint32_t first, uint32_t n);
 /* Memory to remember when blocks moved; before the first table_set() of a write that may move some. 0 or -ENOMEM. */

@@ -79,9 +79,9 @@ static void open_done(struct device_open *op)
 	op->path = NULL;
 }
 
-int fixture_open(struct device_fixture *fx, bool read_only)
+static void open_start(struct device_fixture *fx, bool read_only)
 {
-	struct device_open op = {
+	fx->open = (struct device_open){
 	    .ioe = fx->sim.e,
 	    .path = DEVICE_PATH,
 	    .ring_path = fx->with_ring ? DEVICE_RING : NULL,
@@ -92,14 +92,28 @@ int fixture_open(struct device_fixture *fx, bool read_only)
 	    .event_arg = fx,
 	    .done = open_done,
 	};
+	device_open(&fx->open);
+}
 
-	device_open(&op);
-	while (!is_over(op.path))
+int fixture_open(struct device_fixture *fx, bool read_only)
+{
+	open_start(fx, read_only);
+	while (!is_over(fx->open.path))
 		if (!sim_step(fx->sim.w))
 			fail_msg("an open never ends");
-	snprintf(fx->errmsg, sizeof(fx->errmsg), "%s", op.errmsg);
-	fx->dev = op.dev;
-	return op.status;
+	snprintf(fx->errmsg, sizeof(fx->errmsg), "%s", fx->open.errmsg);
+	fx->dev = fx->open.dev;
+	return fx->open.status;
+}
+
+bool fixture_open_steps(struct device_fixture *fx, uint32_t steps)
+{
+	open_start(fx, false);
+	for (uint32_t i = 0; i < steps && !is_over(fx->open.path); i++)
+		assert_true(sim_step(fx->sim.w));
+	if (is_over(fx->open.path))
+		fx->dev = fx->open.dev;
+	return is_over(fx->open.path);
 }
 
 struct close_wait {

@@ -16,6 +16,7 @@ struct device_fixture {
 	struct sim_fixture sim;
 	struct mem_arena arena;
 	struct device *dev; /* NULL: closed, or dead */
+	struct device_open open;
 	bool with_ring;
 	uint64_t size_bytes;
 	uint64_t cache_bytes;
@@ -31,6 +32,8 @@ void device_fixture_init(struct device_fixture *fx, uint64_t seed);
 void device_fixture_free(struct device_fixture *fx);
 int fixture_format(struct device_fixture *fx, bool force);
 int fixture_open(struct device_fixture *fx, bool read_only);
+/* Begins to open it and runs the world for so many steps; to be killed then, or left running. True: it is open. */
+bool fixture_open_steps(struct device_fixture *fx, uint32_t steps);
 int fixture_close(struct device_fixture *fx);
 void fixture_kill(struct device_fixture *fx);	    /* and a new process */
 void fixture_power_loss(struct device_fixture *fx); /* and a new process */
