@@ -272,7 +272,7 @@ static enum exec lose_exec(struct san *s, struct san_req *req)
 
 	if (!d)
 		return op_fail(req, -ENOENT, "there is no device %u", r->dev);
-	if (d->lose_job) {
+	if (job_unfinished(s, d->lose_job)) {
 		r->job = d->lose_job;
 		return EXEC_DONE;
 	}

@@ -31,6 +31,13 @@ struct job *job_of(const struct san *s, uint32_t id)
 	return idtab_get(&s->jobs, id);
 }
 
+bool job_unfinished(const struct san *s, uint32_t id)
+{
+	const struct job *job = job_of(s, id);
+
+	return job && !job_ended(&job->j);
+}
+
 struct job *job_new(struct san *s)
 {
 	struct job *job = mem_zalloc(sizeof(*job));
@@ -185,6 +192,7 @@ static enum exec cancel_exec(struct san *s, struct san_req *req)
 		return EXEC_MORE;
 	job->j.cancel = true;
 	job_mark(s, job);
+	txn_note(s, NOTE_JOB, job->j.id);
 	return EXEC_DONE;
 }
 
@@ -210,6 +218,19 @@ static enum exec list_exec(struct san *s, struct san_req *req)
 		r->jobs[r->jobs_n++] = job->j;
 	}
 	return EXEC_DONE;
+}
+
+int san_job_next(const struct san *s, uint32_t after, struct san_job *ret_job)
+{
+	const struct job *job;
+
+	for (uint32_t id = after; (job = idtab_above(&s->jobs, id)); id = job->j.id) {
+		if (job_ended(&job->j))
+			continue;
+		*ret_job = job->j;
+		return 0;
+	}
+	return -ENOENT;
 }
 
 void san_job_list(struct san *s, struct san_job_list *r)

@@ -385,6 +385,7 @@ void job_mark(struct san *s, struct job *job);
 void job_finish(struct san *s, struct job *job, enum san_job_state state, int error,
 		const char *text);
 int job_load(struct san *s, const struct san_job *rec);
+bool job_unfinished(const struct san *s, uint32_t id);
 static inline bool job_ended(const struct san_job *j)
 {
 	return j->state >= SAN_JOB_DONE;

@@ -404,7 +404,7 @@ static enum exec delete_exec(struct san *s, struct san_req *req)
 		return EXEC_MORE;
 	if (!vol)
 		return op_fail(req, -ENOENT, "there is no such volume");
-	if (vol->v.state == SAN_VOLUME_DELETING) {
+	if (vol->v.state == SAN_VOLUME_DELETING && job_unfinished(s, vol->v.delete_job)) {
 		r->job = vol->v.delete_job;
 		return EXEC_DONE;
 	}
@@ -419,12 +419,14 @@ static enum exec delete_exec(struct san *s, struct san_req *req)
 
 	job_add(s, job, SAN_JOB_VOLUME_DELETE, (uint64_t[SAN_JOB_ARGS]){vol->v.id}, vol->v.name);
 	job->j.total_n = vol->head->n.chunks_n;
+	vol->v.delete_job = r->job = job->j.id;
+	volume_mark(s, vol);
+	if (vol->v.state == SAN_VOLUME_DELETING) /* the job before failed: again */
+		return EXEC_DONE;
 	htab_del(&s->names, &vol->by_name);
 	vol->v.state = SAN_VOLUME_DELETING;
-	vol->v.delete_job = r->job = job->j.id;
 	vol->name_put = false;
 	vol->name_delete = s->txn.names_deleted = true;
-	volume_mark(s, vol);
 	layer_mark(s, vol->head);
 	txn_note(s, NOTE_LAYER_DELETED, vol->head->id);
 	return EXEC_DONE;
