@@ -38,7 +38,7 @@ static void wait_for(struct bench *b, struct san_req *r)
 {
 	waited = NULL; /* no request ends before the next turn */
 	while (waited != r)
-		ioe_poll(b->e, UINT64_MAX);
+		ioe_poll(b->e, ioe_now_ns(b->e) + 1000 * 1000);
 	if (r->status) {
 		fprintf(stderr, "san_alloc_rate: %s\n", r->errmsg);
 		exit(1);
