@@ -122,6 +122,8 @@ $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t))))
 # micro benchmarks: make build/plain/tests/bench/ioe_bench
 $(B)/tests/bench/ioe_%: $(B)/tests/bench/ioe_%.o $(call libs,$(LINK_ioe))
 	$(call link)
+$(B)/tests/bench/san_%: $(B)/tests/bench/san_%.o $(call libs,$(LINK_san))
+	$(call link)
 $(B)/tests/bench/volume_%: $(B)/tests/bench/volume_%.o $(call libs,$(LINK_volume))
 	$(call link)
 

@@ -43,15 +43,15 @@ void san_alloc(struct san *s, struct san_alloc *r)
 	struct alloc_run *run;
 
 	r->priv = NULL;
-	op_begin(s, &r->req, alloc_exec, alloc_cleanup);
+	san_op_begin(s, &r->req, alloc_exec, alloc_cleanup);
 	s->stats.allocs++;
 	if (r->n == 0 || r->n > SAN_CHUNKS_MAX || r->layer == 0) {
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 		return;
 	}
 	run = r->priv = priv_alloc(s, sizeof(*run) + r->n * sizeof(run->sorted[0]));
 	if (!run) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return;
 	}
 	*run = (struct alloc_run){.begun = false};
@@ -59,7 +59,7 @@ void san_alloc(struct san *s, struct san_alloc *r)
 	qsort(run->sorted, r->n, sizeof(run->sorted[0]), cmp_u32);
 	run->set = page_set_of_chunks(s, r->layer, run->sorted, r->n);
 	if (!run->set)
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 	else
 		page_set_load(run->set, alloc_loaded, &r->req);
 }
@@ -69,9 +69,9 @@ static void alloc_loaded(struct page_set *set)
 	struct san_req *r = set->arg;
 
 	if (set->status)
-		op_refuse(r, set->status);
+		san_op_refuse(r, set->status);
 	else
-		op_write(r);
+		san_op_write(r);
 }
 
 static enum exec alloc_exec(struct san *s, struct san_req *req)
@@ -99,19 +99,19 @@ static bool alloc_begin(struct san *s, struct san_alloc *r, struct volume *vol)
 	uint32_t missing, last = run->sorted[r->n - 1];
 
 	if (r->layer != vol->head->id) {
-		op_fail(&r->req, -E_FROZEN, "layer %u is not the head of volume %s", r->layer,
-			vol->v.name);
+		san_op_fail(&r->req, -E_FROZEN, "layer %u is not the head of volume %s", r->layer,
+			    vol->v.name);
 		return false;
 	}
 	if (last >= volume_chunks(vol)) {
-		op_fail(&r->req, -EINVAL, "chunk %u is past the end of volume %s", last,
-			vol->v.name);
+		san_op_fail(&r->req, -EINVAL, "chunk %u is past the end of volume %s", last,
+			    vol->v.name);
 		return false;
 	}
 	missing = count_missing(run, r->n);
 
 	if (missing && (!pool || pool_free_usable(pool) < missing + pool->reserved)) {
-		op_fail(&r->req, -ENOSPC, "the pool of volume %s is full", vol->v.name);
+		san_op_fail(&r->req, -ENOSPC, "the pool of volume %s is full", vol->v.name);
 		return false;
 	}
 	run->begun = true;
@@ -197,10 +197,10 @@ static enum exec new_entry(struct san *s, struct san_alloc *r, struct volume *vo
 	uint32_t slot, pages, smalls;
 
 	if (map_body_reserve(&p->body, 1))
-		return op_fail(&r->req, -ENOMEM, "out of memory");
+		return san_op_fail(&r->req, -ENOMEM, "out of memory");
 	page_resized(s, p);
 	if (!run->pool || space_pick(run->pool, point, &d, &slot))
-		return op_fail(&r->req, -ENOSPC, "the pool of volume %s is full", vol->v.name);
+		return san_op_fail(&r->req, -ENOSPC, "the pool of volume %s is full", vol->v.name);
 	pages = txn_page_cost(s, &p->obj) + txn_page_cost(s, &space_page_of(d, slot)->obj);
 	smalls = txn_has(s, &l->obj) ? 0 : LAYER_SMALLS;
 	if (!txn_fits(s, pages, smalls))

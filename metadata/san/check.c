@@ -66,26 +66,26 @@ void san_check(struct san *s, struct san_check *r)
 	r->priv = NULL;
 	r->pages_n = r->pages_total = r->volumes_n = r->layers_n = r->entries_n = r->intents_n = 0;
 	r->slots_n = r->exempt_n = r->problems_n = 0;
-	op_begin(s, &r->req, nothing_exec, check_cleanup);
+	san_op_begin(s, &r->req, nothing_exec, check_cleanup);
 	if (s->check) {
-		op_refuse(&r->req, -EBUSY);
+		san_op_refuse(&r->req, -EBUSY);
 		return;
 	}
 	run = r->priv = priv_alloc(s, sizeof(*run));
 	if (!run) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return;
 	}
 	*run = (struct check_run){.s = s, .r = r};
 	run->scan = scan_new(s, SCAN_ITEMS, SCAN_BYTES);
 	if (!run->scan) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return;
 	}
 	s->check = r;
 	run->begin.done = check_begun;
-	op_begin(s, &run->begin, check_exec, NULL);
-	op_write(&run->begin);
+	san_op_begin(s, &run->begin, check_exec, NULL);
+	san_op_write(&run->begin);
 }
 
 static enum exec check_exec(struct san *s, struct san_req *req)
@@ -251,7 +251,7 @@ static void layers_end(struct check_run *run)
 static void check_replica(struct check_run *run, layer_id layer, uint32_t chunk,
 			  const struct replica *rep)
 {
-	struct device *d = device_of(run->s, rep->dev);
+	struct device *d = san_device_of(run->s, rep->dev);
 
 	if (rep->cgen > run->s->cluster.cgen)
 		check_problem(run, "layer %u chunk %u: cgen %" PRIu64 " was never given out", layer,
@@ -343,7 +343,7 @@ static void check_intent(struct check_run *run, const struct metastore_item *i)
 		check_problem(run, "a free intent is damaged");
 		return;
 	}
-	d = device_of(run->s, dev);
+	d = san_device_of(run->s, dev);
 
 	if (!d || slot >= d->slots_n)
 		check_problem(run, "an intent names slot %u of device %u, which is not there", slot,
@@ -396,5 +396,5 @@ static void check_end(struct check_run *run, int status)
 	s->check = NULL;
 	run->r->volumes_n = s->volumes.n;
 	run->r->layers_n = s->layers.n;
-	op_refuse(&run->r->req, status);
+	san_op_refuse(&run->r->req, status);
 }

@@ -104,7 +104,7 @@ void check_device(struct check_run *run, const struct metastore_item *i)
 	device_no no;
 
 	if (schema_key_get_dev(i->key, &no))
-		d = device_of(run->s, no);
+		d = san_device_of(run->s, no);
 	if (!d) {
 		check_problem(run, "there is a record of a device that is not known");
 		return;
@@ -113,7 +113,7 @@ void check_device(struct check_run *run, const struct metastore_item *i)
 		return;
 	run->devices_n++;
 	k = schema_key_dev(SCHEMA_DEVICE, no);
-	if (!same(i, bytes, device_encode(d, &k, bytes)))
+	if (!same(i, bytes, san_device_encode(d, &k, bytes)))
 		check_problem(run, "the record of device %u differs from what is in memory", no);
 }
 
@@ -126,7 +126,7 @@ void check_space(struct check_run *run, const struct metastore_item *i)
 	uint32_t page;
 
 	if (schema_key_get_dev_32(i->key, &no, &page))
-		d = device_of(run->s, no);
+		d = san_device_of(run->s, no);
 	if (!d || page >= d->pages_n) {
 		check_problem(run, "there is a space page of a device that is not known");
 		return;

@@ -24,7 +24,7 @@ void san_volume_delete_step(struct san *s, struct san_job_step *r)
 	if (!st)
 		return;
 	if (!vol) {
-		op_write(&r->req);
+		san_op_write(&r->req);
 		return;
 	}
 	prefix = schema_key_32(SCHEMA_MAP, vol->head->id);
@@ -39,16 +39,16 @@ static void delete_scanned(struct scan *sc)
 	uint32_t no;
 
 	if (sc->m.status) {
-		op_refuse(&st->r->req, sc->m.status);
+		san_op_refuse(&st->r->req, sc->m.status);
 		return;
 	}
 	if (sc->m.items_n == 0) {
-		op_write(&st->r->req);
+		san_op_write(&st->r->req);
 		return;
 	}
 	st->set = page_set_new(st->s, sc->m.items_n);
 	if (!st->set) {
-		op_refuse(&st->r->req, -ENOMEM);
+		san_op_refuse(&st->r->req, -ENOMEM);
 		return;
 	}
 	for (uint32_t i = 0; i < sc->m.items_n; i++)

@@ -17,7 +17,7 @@ static struct device *device_at(struct txn_obj *o)
 	return container_of(o, struct device, obj);
 }
 
-size_t device_encode(const struct device *d, const struct schema_key *k, uint8_t *out)
+size_t san_device_encode(const struct device *d, const struct schema_key *k, uint8_t *out)
 {
 	struct schema_device rec = {
 	    .pool = d->pool->id,
@@ -37,14 +37,14 @@ static void device_emit(struct san *s, struct txn_obj *o)
 	if (d->gone)
 		txn_delete(s, &k);
 	else
-		txn_put(s, &k, device_encode(d, &k, txn_value(s)));
+		txn_put(s, &k, san_device_encode(d, &k, txn_value(s)));
 }
 
 static void device_committed(struct san *s, struct txn_obj *o)
 {
 	(void)s;
 	if (device_at(o)->gone)
-		device_free(device_at(o));
+		san_device_free(device_at(o));
 }
 
 static const struct txn_obj_type device_type = {
@@ -55,7 +55,7 @@ static const struct txn_obj_type device_type = {
 
 /* ---- tables ---------------------------------------------------------------------------------------------------------------- */
 
-struct device *device_of(const struct san *s, device_no no)
+struct device *san_device_of(const struct san *s, device_no no)
 {
 	return idtab_get(&s->devices, no);
 }
@@ -110,15 +110,16 @@ static void pool_leave(struct device *d)
 	memmove(&p->devices[i], &p->devices[i + 1], (p->devices_n - i) * sizeof(p->devices[0]));
 }
 
-int device_new(struct san *s, device_no no, const struct schema_device *rec, struct device **ret_d)
+int san_device_new(struct san *s, device_no no, const struct schema_device *rec,
+		   struct device **ret_d)
 {
 	struct pool *p = pool_get_or_new(s, rec->pool);
 	struct device *d = mem_zalloc(sizeof(*d));
 
 	if (!d || !p || pool_reserve(p) || idtab_reserve(&s->devices) || htab_init(&d->out, 8) ||
-	    device_grow(d, rec->slots_n)) {
+	    san_device_grow(d, rec->slots_n)) {
 		if (d)
-			device_free(d);
+			san_device_free(d);
 		return -ENOMEM;
 	}
 	d->obj.type = &device_type;
@@ -133,7 +134,7 @@ int device_new(struct san *s, device_no no, const struct schema_device *rec, str
 	return 0;
 }
 
-void device_free(struct device *d)
+void san_device_free(struct device *d)
 {
 	frees_free(d);
 	mem_free(d->used);
@@ -157,7 +158,7 @@ static bool device_in_batch(const struct san *s, const struct device *d)
 	return false;
 }
 
-bool device_leave(struct san *s, struct device *d)
+bool san_device_leave(struct san *s, struct device *d)
 {
 	if (device_in_batch(s, d) || d->pulling || d->touched)
 		return false;
@@ -182,15 +183,16 @@ static enum exec add_new(struct san *s, struct san_device_add *r)
 	int ret;
 
 	if (r->dev == 0 || r->dev > s->cluster.device)
-		return op_fail(&r->req, -EINVAL, "device number %u was never given out", r->dev);
+		return san_op_fail(&r->req, -EINVAL, "device number %u was never given out",
+				   r->dev);
 	if (p && p->devices_n && p->devices[0]->chunk_shift != r->chunk_shift)
-		return op_fail(&r->req, -EINVAL,
-			       "the device has chunks of %u KiB, those of its pool have %u",
-			       1u << (r->chunk_shift - 10),
-			       1u << (p->devices[0]->chunk_shift - 10));
-	ret = device_new(s, r->dev, &rec, &d);
+		return san_op_fail(&r->req, -EINVAL,
+				   "the device has chunks of %u KiB, those of its pool have %u",
+				   1u << (r->chunk_shift - 10),
+				   1u << (p->devices[0]->chunk_shift - 10));
+	ret = san_device_new(s, r->dev, &rec, &d);
 	if (ret)
-		return op_fail(&r->req, ret, "out of memory");
+		return san_op_fail(&r->req, ret, "out of memory");
 	txn_mark(s, &d->obj);
 	records_add(s, r->also, r->also_n);
 	return EXEC_DONE;
@@ -199,7 +201,7 @@ static enum exec add_new(struct san *s, struct san_device_add *r)
 static enum exec add_exec(struct san *s, struct san_req *req)
 {
 	struct san_device_add *r = container_of(req, struct san_device_add, req);
-	struct device *d = device_of(s, r->dev);
+	struct device *d = san_device_of(s, r->dev);
 	int ret;
 
 	if (!txn_fits(s, 0, 1 + r->also_n))
@@ -208,14 +210,15 @@ static enum exec add_exec(struct san *s, struct san_req *req)
 		return add_new(s, r);
 	if (d->pool->id != r->pool || d->chunk_shift != r->chunk_shift || r->slots_n < d->slots_n ||
 	    d->lose_job)
-		return op_fail(req, -EEXIST, "device %u is there already, with other properties",
-			       r->dev);
+		return san_op_fail(req, -EEXIST,
+				   "device %u is there already, with other properties", r->dev);
 	if (r->slots_n > d->slots_n) {
 		if (device_in_batch(s, d) || d->touched)
-			return d->touched ? op_fail(req, -EBUSY, "a check is running") : EXEC_MORE;
-		ret = device_grow(d, r->slots_n);
+			return d->touched ? san_op_fail(req, -EBUSY, "a check is running")
+					  : EXEC_MORE;
+		ret = san_device_grow(d, r->slots_n);
 		if (ret)
-			return op_fail(req, ret, "out of memory");
+			return san_op_fail(req, ret, "out of memory");
 		txn_mark(s, &d->obj);
 	}
 	records_add(s, r->also, r->also_n);
@@ -224,12 +227,12 @@ static enum exec add_exec(struct san *s, struct san_req *req)
 
 void san_device_add(struct san *s, struct san_device_add *r)
 {
-	op_begin(s, &r->req, add_exec, NULL);
+	san_op_begin(s, &r->req, add_exec, NULL);
 	if ((r->chunk_shift != CHUNK_SHIFT_FLASH && r->chunk_shift != CHUNK_SHIFT_DISK) ||
 	    r->slots_n == 0 || r->slots_n > SLOTS_MAX || !records_ok(r->also, r->also_n))
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 /* ---- remove, lose ---------------------------------------------------------------------------------------------------------- */
@@ -237,18 +240,18 @@ void san_device_add(struct san *s, struct san_device_add *r)
 static enum exec remove_exec(struct san *s, struct san_req *req)
 {
 	struct san_device_remove *r = container_of(req, struct san_device_remove, req);
-	struct device *d = device_of(s, r->dev);
+	struct device *d = san_device_of(s, r->dev);
 
 	if (!d)
-		return op_fail(req, -ENOENT, "there is no device %u", r->dev);
+		return san_op_fail(req, -ENOENT, "there is no device %u", r->dev);
 	if (d->used_n || d->freeing_n)
-		return op_fail(req, -ENOTEMPTY, "device %u still holds %u chunks", r->dev,
-			       d->used_n + d->freeing_n);
+		return san_op_fail(req, -ENOTEMPTY, "device %u still holds %u chunks", r->dev,
+				   d->used_n + d->freeing_n);
 	if (d->lose_job)
-		return op_fail(req, -EBUSY, "device %u is being removed as lost", r->dev);
+		return san_op_fail(req, -EBUSY, "device %u is being removed as lost", r->dev);
 	if (d->pulling || d->touched)
-		return op_fail(req, -EBUSY, "device %u is being looked at; try again", r->dev);
-	if (!txn_fits(s, 0, 1 + r->also_n) || !device_leave(s, d))
+		return san_op_fail(req, -EBUSY, "device %u is being looked at; try again", r->dev);
+	if (!txn_fits(s, 0, 1 + r->also_n) || !san_device_leave(s, d))
 		return EXEC_MORE;
 	records_add(s, r->also, r->also_n);
 	return EXEC_DONE;
@@ -256,23 +259,23 @@ static enum exec remove_exec(struct san *s, struct san_req *req)
 
 void san_device_remove(struct san *s, struct san_device_remove *r)
 {
-	op_begin(s, &r->req, remove_exec, NULL);
+	san_op_begin(s, &r->req, remove_exec, NULL);
 	if (records_ok(r->also, r->also_n))
-		op_write(&r->req);
+		san_op_write(&r->req);
 	else
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 }
 
 static enum exec lose_exec(struct san *s, struct san_req *req)
 {
 	struct san_device_lose *r = container_of(req, struct san_device_lose, req);
-	struct device *d = device_of(s, r->dev);
+	struct device *d = san_device_of(s, r->dev);
 	char subject[NAME_LEN_MAX + 1];
 	struct job *job;
 
 	if (!d)
-		return op_fail(req, -ENOENT, "there is no device %u", r->dev);
-	if (d->lose_job) {
+		return san_op_fail(req, -ENOENT, "there is no device %u", r->dev);
+	if (job_unfinished(s, d->lose_job)) {
 		r->job = d->lose_job;
 		return EXEC_DONE;
 	}
@@ -280,7 +283,7 @@ static enum exec lose_exec(struct san *s, struct san_req *req)
 		return EXEC_MORE;
 	job = job_new(s);
 	if (!job)
-		return op_fail(req, -ENOMEM, "out of memory");
+		return san_op_fail(req, -ENOMEM, "out of memory");
 	snprintf(subject, sizeof(subject), "%u", r->dev);
 	job_add(s, job, SAN_JOB_DEVICE_LOSE, (uint64_t[SAN_JOB_ARGS]){r->dev}, subject);
 	job->j.total_n = d->used_n + d->freeing_n;
@@ -292,18 +295,18 @@ static enum exec lose_exec(struct san *s, struct san_req *req)
 
 void san_device_lose(struct san *s, struct san_device_lose *r)
 {
-	op_begin(s, &r->req, lose_exec, NULL);
+	san_op_begin(s, &r->req, lose_exec, NULL);
 	if (records_ok(r->also, r->also_n))
-		op_write(&r->req);
+		san_op_write(&r->req);
 	else
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 }
 
 /* ---- what there is --------------------------------------------------------------------------------------------------------- */
 
 void san_device_usable(struct san *s, device_no dev, bool usable)
 {
-	struct device *d = device_of(s, dev);
+	struct device *d = san_device_of(s, dev);
 
 	if (d)
 		d->usable = usable;
@@ -325,7 +328,7 @@ static void fill(const struct device *d, struct san_device *ret_device)
 
 int san_device_get(const struct san *s, device_no dev, struct san_device *ret_device)
 {
-	const struct device *d = device_of(s, dev);
+	const struct device *d = san_device_of(s, dev);
 
 	if (!d)
 		return -ENOENT;

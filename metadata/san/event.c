@@ -84,11 +84,11 @@ static enum exec add_exec(struct san *s, struct san_req *req)
 
 void san_event_add(struct san *s, struct san_event_add *r)
 {
-	op_begin(s, &r->req, add_exec, NULL);
+	san_op_begin(s, &r->req, add_exec, NULL);
 	if (r->severity < SAN_INFO || r->severity > SAN_ERROR)
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 /* ---- list ------------------------------------------------------------------------------------------------------------------ */
@@ -104,7 +104,7 @@ static enum exec list_exec(struct san *s, struct san_req *req)
 					      &r->events[r->events_n]);
 
 		if (ret)
-			return op_fail(req, ret, "an event's record is damaged");
+			return san_op_fail(req, ret, "an event's record is damaged");
 		r->events_n++;
 	}
 	r->more = sc->m.more;
@@ -121,9 +121,9 @@ static void list_scanned(struct scan *sc)
 	struct san_req *r = sc->arg;
 
 	if (sc->m.status)
-		op_refuse(r, sc->m.status);
+		san_op_refuse(r, sc->m.status);
 	else
-		op_read(r);
+		san_op_read(r);
 }
 
 void san_event_list(struct san *s, struct san_event_list *r)
@@ -134,9 +134,9 @@ void san_event_list(struct san *s, struct san_event_list *r)
 	r->priv = NULL;
 	r->events_n = 0;
 	r->more = false;
-	op_begin(s, &r->req, list_exec, list_cleanup);
+	san_op_begin(s, &r->req, list_exec, list_cleanup);
 	if (r->events_max == 0 || r->events_max > SAN_LIST_MAX) {
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 		return;
 	}
 	r->priv =
@@ -144,7 +144,7 @@ void san_event_list(struct san *s, struct san_event_list *r)
 	if (r->priv)
 		scan_start(r->priv, &prefix, &after, list_scanned, &r->req);
 	else
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 }
 
 uint64_t san_event_last(const struct san *s)

@@ -81,30 +81,30 @@ static void pull_cleanup(struct san_req *req)
 
 void san_frees_pull(struct san *s, struct san_frees_pull *r)
 {
-	struct device *d = device_of(s, r->dev);
+	struct device *d = san_device_of(s, r->dev);
 	uint32_t room =
 	    d ? SAN_FREES_MAX - (uint32_t)MIN(d->out.count, (uint64_t)SAN_FREES_MAX) : 0;
 
 	r->priv = NULL;
 	r->frees_n = 0;
-	op_begin(s, &r->req, pull_exec, pull_cleanup);
+	san_op_begin(s, &r->req, pull_exec, pull_cleanup);
 	if (!d) {
-		op_refuse(&r->req, -ENOENT);
+		san_op_refuse(&r->req, -ENOENT);
 		return;
 	}
 	if (d->pulling) {
-		op_refuse(&r->req, -EBUSY);
+		san_op_refuse(&r->req, -EBUSY);
 		return;
 	}
 	d->told = false;
 	room = MIN(room, r->frees_max);
 	if (room == 0 || d->lose_job || s->closing) {
-		op_read(&r->req);
+		san_op_read(&r->req);
 		return;
 	}
 	r->priv = scan_new(s, room, (size_t)room * (SCHEMA_KEY_MAX + 16));
 	if (!r->priv) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return;
 	}
 	d->pulling = true;
@@ -123,7 +123,7 @@ static void pull_scan(struct san_frees_pull *r, struct device *d)
 static void pull_scanned(struct scan *sc)
 {
 	struct san_frees_pull *r = sc->arg;
-	struct device *d = device_of(sc->s, r->dev); /* stays while d->pulling */
+	struct device *d = san_device_of(sc->s, r->dev); /* stays while d->pulling */
 	bool from_start = d->pull_after == UINT32_MAX;
 
 	for (uint32_t i = 0; sc->m.status == 0 && i < sc->m.items_n; i++)
@@ -182,9 +182,9 @@ static void pull_end(struct san_frees_pull *r, struct device *d, int status)
 	d->pulling = false;
 	drop_committed(d);
 	if (status)
-		op_refuse(&r->req, status);
+		san_op_refuse(&r->req, status);
 	else
-		op_read(&r->req);
+		san_op_read(&r->req);
 }
 
 /* ---- done ------------------------------------------------------------------------------------------------------------------ */
@@ -192,10 +192,10 @@ static void pull_end(struct san_frees_pull *r, struct device *d, int status)
 static enum exec done_exec(struct san *s, struct san_req *req)
 {
 	struct san_frees_done *r = container_of(req, struct san_frees_done, req);
-	struct device *d = device_of(s, r->dev);
+	struct device *d = san_device_of(s, r->dev);
 
 	if (!d)
-		return op_fail(req, -ENOENT, "there is no device %u", r->dev);
+		return san_op_fail(req, -ENOENT, "there is no device %u", r->dev);
 	for (; r->at < r->n; r->at++) {
 		const struct san_free *f = &r->frees[r->at];
 		struct hnode *node = htab_find(&d->out, f->slot);
@@ -217,11 +217,11 @@ static enum exec done_exec(struct san *s, struct san_req *req)
 void san_frees_done(struct san *s, struct san_frees_done *r)
 {
 	r->at = 0;
-	op_begin(s, &r->req, done_exec, NULL);
+	san_op_begin(s, &r->req, done_exec, NULL);
 	if (r->n > SAN_FREES_MAX)
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 void frees_committed(struct san *s)
@@ -245,7 +245,7 @@ void frees_committed(struct san *s)
 
 void san_frees_forget(struct san *s, device_no dev)
 {
-	struct device *d = device_of(s, dev);
+	struct device *d = san_device_of(s, dev);
 
 	if (!d)
 		return;

@@ -31,6 +31,13 @@ struct job *job_of(const struct san *s, uint32_t id)
 	return idtab_get(&s->jobs, id);
 }
 
+bool job_unfinished(const struct san *s, uint32_t id)
+{
+	const struct job *job = job_of(s, id);
+
+	return job && !job_ended(&job->j);
+}
+
 struct job *job_new(struct san *s)
 {
 	struct job *job = mem_zalloc(sizeof(*job));
@@ -115,7 +122,7 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 		return EXEC_MORE;
 	job = job_new(s);
 	if (!job)
-		return op_fail(req, -ENOMEM, "out of memory");
+		return san_op_fail(req, -ENOMEM, "out of memory");
 	job_add(s, job, r->kind, r->args, r->subject);
 	r->job = job->j.id;
 	return EXEC_DONE;
@@ -123,11 +130,11 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 
 void san_job_create(struct san *s, struct san_job_create *r)
 {
-	op_begin(s, &r->req, create_exec, NULL);
+	san_op_begin(s, &r->req, create_exec, NULL);
 	if (strlen(r->subject) > NAME_LEN_MAX)
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 static struct job *find_unfinished(struct san *s, struct san_req *req, uint32_t id)
@@ -135,9 +142,9 @@ static struct job *find_unfinished(struct san *s, struct san_req *req, uint32_t 
 	struct job *job = job_of(s, id);
 
 	if (!job)
-		op_fail(req, -ENOENT, "there is no job %u", id);
+		san_op_fail(req, -ENOENT, "there is no job %u", id);
 	else if (job_ended(&job->j))
-		op_fail(req, -EINVAL, "job %u has ended", id);
+		san_op_fail(req, -EINVAL, "job %u has ended", id);
 	return req->status ? NULL : job;
 }
 
@@ -164,12 +171,12 @@ static enum exec update_exec(struct san *s, struct san_req *req)
 
 void san_job_update(struct san *s, struct san_job_update *r)
 {
-	op_begin(s, &r->req, update_exec, NULL);
+	san_op_begin(s, &r->req, update_exec, NULL);
 	if (r->job.state < SAN_JOB_QUEUED || r->job.state > SAN_JOB_CANCELLED ||
 	    !memchr(r->job.text, '\0', sizeof(r->job.text)))
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 static enum exec cancel_exec(struct san *s, struct san_req *req)
@@ -180,18 +187,19 @@ static enum exec cancel_exec(struct san *s, struct san_req *req)
 	if (!job)
 		return EXEC_DONE;
 	if (job->j.kind == SAN_JOB_VOLUME_DELETE || job->j.kind == SAN_JOB_DEVICE_LOSE)
-		return op_fail(req, -EOPNOTSUPP, "job %u can only go forward", r->job);
+		return san_op_fail(req, -EOPNOTSUPP, "job %u can only go forward", r->job);
 	if (!txn_fits(s, txn_page_cost(s, &job->obj), 0))
 		return EXEC_MORE;
 	job->j.cancel = true;
 	job_mark(s, job);
+	txn_note(s, NOTE_JOB, job->j.id);
 	return EXEC_DONE;
 }
 
 void san_job_cancel(struct san *s, struct san_job_cancel *r)
 {
-	op_begin(s, &r->req, cancel_exec, NULL);
-	op_write(&r->req);
+	san_op_begin(s, &r->req, cancel_exec, NULL);
+	san_op_write(&r->req);
 }
 
 static enum exec list_exec(struct san *s, struct san_req *req)
@@ -199,7 +207,7 @@ static enum exec list_exec(struct san *s, struct san_req *req)
 	struct san_job_list *r = container_of(req, struct san_job_list, req);
 	const struct job *job;
 
-	op_of(req)->wait = true;
+	san_op_of(req)->wait = true;
 	for (uint32_t id = r->after; (job = idtab_above(&s->jobs, id)); id = job->j.id) {
 		if (r->unfinished_only && job_ended(&job->j))
 			continue;
@@ -212,15 +220,28 @@ static enum exec list_exec(struct san *s, struct san_req *req)
 	return EXEC_DONE;
 }
 
+int san_job_next(const struct san *s, uint32_t after, struct san_job *ret_job)
+{
+	const struct job *job;
+
+	for (uint32_t id = after; (job = idtab_above(&s->jobs, id)); id = job->j.id) {
+		if (job_ended(&job->j))
+			continue;
+		*ret_job = job->j;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 void san_job_list(struct san *s, struct san_job_list *r)
 {
 	r->jobs_n = 0;
 	r->more = false;
-	op_begin(s, &r->req, list_exec, NULL);
+	san_op_begin(s, &r->req, list_exec, NULL);
 	if (r->jobs_max == 0 || r->jobs_max > SAN_LIST_MAX)
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_read(&r->req);
+		san_op_read(&r->req);
 }
 
 static enum exec get_exec(struct san *s, struct san_req *req)
@@ -228,15 +249,15 @@ static enum exec get_exec(struct san *s, struct san_req *req)
 	struct san_job_get *r = container_of(req, struct san_job_get, req);
 	const struct job *job = job_of(s, r->id);
 
-	op_of(req)->wait = true;
+	san_op_of(req)->wait = true;
 	if (!job)
-		return op_fail(req, -ENOENT, "there is no job %u", r->id);
+		return san_op_fail(req, -ENOENT, "there is no job %u", r->id);
 	r->job = job->j;
 	return EXEC_DONE;
 }
 
 void san_job_get(struct san *s, struct san_job_get *r)
 {
-	op_begin(s, &r->req, get_exec, NULL);
-	op_read(&r->req);
+	san_op_begin(s, &r->req, get_exec, NULL);
+	san_op_read(&r->req);
 }

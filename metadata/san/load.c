@@ -253,7 +253,7 @@ static int load_device(struct load *ld, const struct metastore_item *i)
 		return r;
 	if (!schema_key_get_dev(i->key, &no) || no == 0 || no > ld->s->cluster.device)
 		return -E_FORMAT;
-	return device_new(ld->s, no, &rec, &d);
+	return san_device_new(ld->s, no, &rec, &d);
 }
 
 static int load_space(struct load *ld, const struct metastore_item *i)
@@ -265,7 +265,7 @@ static int load_space(struct load *ld, const struct metastore_item *i)
 
 	if (!schema_key_get_dev_32(i->key, &no, &page))
 		return -E_FORMAT;
-	d = device_of(ld->s, no);
+	d = san_device_of(ld->s, no);
 	r = d ? space_load(d, page, i->key, i->value) : -E_FORMAT;
 	if (r)
 		bad(ld, r, "space page %u of device %u cannot be used: %s", page, no, err_text(r));

@@ -67,14 +67,14 @@ void san_map(struct san *s, struct san_map *r)
 
 	r->priv = NULL;
 	r->items_n = 0;
-	op_begin(s, &r->req, map_exec, map_cleanup);
+	san_op_begin(s, &r->req, map_exec, map_cleanup);
 	s->stats.map_requests++;
 	if (r->n > SAN_CHUNKS_MAX) {
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 		return;
 	}
 	if (!from) { /* it is for exec to say so, in its turn */
-		op_read(&r->req);
+		san_op_read(&r->req);
 		return;
 	}
 	end = MIN((uint64_t)r->first + r->n, (uint64_t)volume_chunks(vol));
@@ -82,7 +82,7 @@ void san_map(struct san *s, struct san_map *r)
 	if (look)
 		look->set = pages_of(s, r, from, (uint32_t)end, &look->layers_n);
 	if (!look || !look->set)
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 	else
 		page_set_load(look->set, map_loaded, &r->req);
 }
@@ -92,9 +92,9 @@ static void map_loaded(struct page_set *set)
 	struct san_req *r = set->arg;
 
 	if (set->status)
-		op_refuse(r, set->status);
+		san_op_refuse(r, set->status);
 	else
-		op_read(r);
+		san_op_read(r);
 }
 
 static enum exec map_exec(struct san *s, struct san_req *req)
@@ -103,17 +103,18 @@ static enum exec map_exec(struct san *s, struct san_req *req)
 	struct lookup *look = r->priv;
 	struct volume *vol = volume_by_id(s, r->volume);
 
-	op_of(req)->wait = true;
+	san_op_of(req)->wait = true;
 	if (!vol || vol->v.state != SAN_VOLUME_READY)
-		return op_fail(req, -ENOENT, "there is no volume %u", r->volume);
+		return san_op_fail(req, -ENOENT, "there is no volume %u", r->volume);
 	if (r->epoch && !volume_owned(s, req, r->volume, r->epoch))
 		return EXEC_DONE;
 	if (!look)
-		return op_fail(req, -EINVAL, "volume %s has no layer %u", vol->v.name, r->layer);
+		return san_op_fail(req, -EINVAL, "volume %s has no layer %u", vol->v.name,
+				   r->layer);
 	/* only what is being committed makes it wait */
-	op_of(req)->wait = txn_has(s, &vol->obj);
+	san_op_of(req)->wait = txn_has(s, &vol->obj);
 	for (uint32_t i = 0; i < look->set->n; i++)
-		op_of(req)->wait |= txn_has(s, &look->set->refs[i].page->obj);
+		san_op_of(req)->wait |= txn_has(s, &look->set->refs[i].page->obj);
 	map_collect(r);
 	return EXEC_DONE;
 }
@@ -140,8 +141,8 @@ static void map_collect(struct san_map *r)
 				if (map_body_kind(&ref->page->body, i) == MAP_UNMAPPED)
 					continue;
 				if (r->items_n == r->items_max) {
-					op_fail(&r->req, -E2BIG, "%u items are not enough",
-						r->items_max);
+					san_op_fail(&r->req, -E2BIG, "%u items are not enough",
+						    r->items_max);
 					return;
 				}
 				r->items_n++;
@@ -214,9 +215,9 @@ static void walk_scanned(struct scan *sc)
 	if (ret == 0 && i == sc->m.items_n && !sc->m.more)
 		r->next_layer = 0;
 	if (ret)
-		op_refuse(&r->req, ret);
+		san_op_refuse(&r->req, ret);
 	else
-		op_read(&r->req);
+		san_op_read(&r->req);
 }
 
 void san_map_walk(struct san *s, struct san_map_walk *r)
@@ -232,14 +233,14 @@ void san_map_walk(struct san *s, struct san_map_walk *r)
 	r->priv = NULL;
 	r->items_n = 0;
 	r->next_layer = r->next_chunk = 0;
-	op_begin(s, &r->req, walk_exec, walk_cleanup);
+	san_op_begin(s, &r->req, walk_exec, walk_cleanup);
 	if (pages == 0) {
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 		return;
 	}
 	sc = r->priv = scan_new(s, pages, (size_t)pages * (SCHEMA_PAGE_MAX + SCHEMA_KEY_MAX));
 	if (!sc) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return;
 	}
 	scan_start(sc, &prefix, page > 0 || r->layer > 0 ? &after : NULL, walk_scanned, r);

@@ -27,7 +27,7 @@ static enum exec lose_record(struct san *s, struct job_step *st, struct device *
 void san_device_lose_step(struct san *s, struct san_job_step *r)
 {
 	struct job_step *st = step_begin(s, r, SAN_JOB_DEVICE_LOSE, lose_exec);
-	struct device *d = st ? device_of(s, (device_no)st->id) : NULL;
+	struct device *d = st ? san_device_of(s, (device_no)st->id) : NULL;
 
 	if (!st)
 		return;
@@ -37,7 +37,7 @@ void san_device_lose_step(struct san *s, struct san_job_step *r)
 	else if (st->phase == PHASE_INTENTS)
 		lose_scan_intents(st, d);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 /* ---- the map -------------------------------------------------------------------------------------------------------------- */
@@ -53,13 +53,13 @@ static void lose_scan_map(struct job_step *st, struct device *d)
 static void lose_map_scanned(struct scan *sc)
 {
 	struct job_step *st = sc->arg;
-	struct device *d = device_of(st->s, (device_no)st->id);
+	struct device *d = san_device_of(st->s, (device_no)st->id);
 	int r = sc->m.status ? sc->m.status : find_pages(st);
 
 	if (r) {
-		op_refuse(&st->r->req, r);
+		san_op_refuse(&st->r->req, r);
 	} else if (!d) {
-		op_write(&st->r->req);
+		san_op_write(&st->r->req);
 	} else if (st->set->n > 0) {
 		step_load(st);
 	} else if (sc->m.more) {
@@ -137,9 +137,9 @@ static void lose_intents_scanned(struct scan *sc)
 	struct job_step *st = sc->arg;
 
 	if (sc->m.status)
-		op_refuse(&st->r->req, sc->m.status);
+		san_op_refuse(&st->r->req, sc->m.status);
 	else
-		op_write(&st->r->req);
+		san_op_write(&st->r->req);
 }
 
 /* ---- changing ------------------------------------------------------------------------------------------------------------- */
@@ -148,7 +148,7 @@ static enum exec lose_exec(struct san *s, struct san_req *req)
 {
 	struct job_step *st = step_of(req);
 	struct job *job = step_job(s, req);
-	struct device *d = device_of(s, (device_no)st->id);
+	struct device *d = san_device_of(s, (device_no)st->id);
 
 	if (!job)
 		return EXEC_DONE;
@@ -267,7 +267,7 @@ static enum exec lose_record(struct san *s, struct job_step *st, struct device *
 		    "slots of the device are in use but nothing refers to them; run a check");
 		return EXEC_DONE;
 	}
-	if (!device_leave(s, d)) {
+	if (!san_device_leave(s, d)) {
 		job_mark(s, job);
 		return EXEC_DONE; /* a check or a pull looks at it: again in the next step */
 	}

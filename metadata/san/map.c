@@ -66,7 +66,7 @@ bool map_unmap_fits(const struct san *s, const struct map_page *p, const struct 
 	uint32_t smalls = e->replicas_n + (txn_has(s, &l->obj) ? 0 : LAYER_SMALLS);
 
 	for (uint32_t i = 0; i < e->replicas_n; i++) {
-		struct device *d = device_of(s, e->replicas[i].dev);
+		struct device *d = san_device_of(s, e->replicas[i].dev);
 
 		if (d && e->replicas[i].slot < d->slots_n)
 			pages += txn_page_cost(s, &space_page_of(d, e->replicas[i].slot)->obj);
@@ -78,7 +78,7 @@ void map_unmap_slots(struct san *s, const struct map_entry *e)
 {
 	for (uint32_t i = 0; i < e->replicas_n; i++) {
 		const struct replica *r = &e->replicas[i];
-		struct device *d = device_of(s, r->dev);
+		struct device *d = san_device_of(s, r->dev);
 
 		if (!d || r->slot >= d->slots_n || !bit_get(d->used, r->slot)) {
 			/* a damaged database; the check finds it too */

@@ -42,14 +42,14 @@ static enum exec open_exec(struct san *s, struct san_req *req)
 	if (!txn_fits(s, 0, VOLUME_SMALLS))
 		return EXEC_MORE;
 	if (!vol)
-		return op_fail(req, -ENOENT, "there is no volume %.64s", r->name);
+		return san_op_fail(req, -ENOENT, "there is no volume %.64s", r->name);
 	v = &vol->v;
 	same_process = v->owner == r->node && uuid_equal(&v->owner_start, &r->start);
 	r->fence = false;
 	if (v->is_open && v->owner != r->node) {
 		volume_fill(vol, &r->volume);
-		return op_fail(req, -E_NOT_OWNER, "volume %s is open on node %u", v->name,
-			       v->owner);
+		return san_op_fail(req, -E_NOT_OWNER, "volume %s is open on node %u", v->name,
+				   v->owner);
 	}
 	if (!same_process || v->forced)
 		take_over(s, r, vol);
@@ -67,11 +67,11 @@ static enum exec open_exec(struct san *s, struct san_req *req)
 
 void san_volume_open(struct san *s, struct san_volume_open *r)
 {
-	op_begin(s, &r->req, open_exec, NULL);
+	san_op_begin(s, &r->req, open_exec, NULL);
 	if (r->node == 0 || uuid_is_zero(&r->start))
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 	else
-		op_write(&r->req);
+		san_op_write(&r->req);
 }
 
 /* ---- close ----------------------------------------------------------------------------------------------------------------- */
@@ -84,10 +84,10 @@ static enum exec close_exec(struct san *s, struct san_req *req)
 	if (!txn_fits(s, 0, VOLUME_SMALLS))
 		return EXEC_MORE;
 	if (!vol)
-		return op_fail(req, -ENOENT, "there is no volume %u", r->volume);
+		return san_op_fail(req, -ENOENT, "there is no volume %u", r->volume);
 	if (r->epoch && r->epoch != vol->v.epoch)
-		return op_fail(req, -E_STALE_EPOCH, "volume %s is at epoch %" PRIu64, vol->v.name,
-			       vol->v.epoch);
+		return san_op_fail(req, -E_STALE_EPOCH, "volume %s is at epoch %" PRIu64,
+				   vol->v.name, vol->v.epoch);
 	if (!vol->v.is_open)
 		return EXEC_DONE;
 	vol->v.is_open = false;
@@ -98,8 +98,8 @@ static enum exec close_exec(struct san *s, struct san_req *req)
 
 void san_volume_close(struct san *s, struct san_volume_close *r)
 {
-	op_begin(s, &r->req, close_exec, NULL);
-	op_write(&r->req);
+	san_op_begin(s, &r->req, close_exec, NULL);
+	san_op_write(&r->req);
 }
 
 /* What was closed does not match any more, so the walk begins anew with each batch. */
@@ -126,6 +126,6 @@ static enum exec release_exec(struct san *s, struct san_req *req)
 void san_node_release(struct san *s, struct san_node_release *r)
 {
 	r->closed_n = 0;
-	op_begin(s, &r->req, release_exec, NULL);
-	op_write(&r->req);
+	san_op_begin(s, &r->req, release_exec, NULL);
+	san_op_write(&r->req);
 }

@@ -15,53 +15,54 @@ static void close_run(struct ioe_req *req);
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------- */
 
-void op_begin(struct san *s, struct san_req *r, enum exec (*exec)(struct san *s, struct san_req *r),
-	      void (*cleanup)(struct san_req *r))
+void san_op_begin(struct san *s, struct san_req *r,
+		  enum exec (*exec)(struct san *s, struct san_req *r),
+		  void (*cleanup)(struct san_req *r))
 {
 	r->status = 0;
 	r->errmsg[0] = '\0';
 	r->commit = 0;
-	*op_of(r) = (struct op){.s = s, .exec = exec, .cleanup = cleanup, .late = s->closing};
+	*san_op_of(r) = (struct op){.s = s, .exec = exec, .cleanup = cleanup, .late = s->closing};
 	s->reqs_n++;
 }
 
 static void op_queue(struct san_req *r, struct list *queue)
 {
-	struct san *s = op_of(r)->s;
+	struct san *s = san_op_of(r)->s;
 
 	list_push(queue, &r->link);
 	ioe_hook_arm(s->ioe, &s->hook);
 }
 
-void op_refuse(struct san_req *r, int status)
+void san_op_refuse(struct san_req *r, int status)
 {
 	r->status = status;
 	if (status && !r->errmsg[0])
 		snprintf(r->errmsg, sizeof(r->errmsg), "%s", err_text(status));
-	op_queue(r, &op_of(r)->s->refused);
+	op_queue(r, &san_op_of(r)->s->refused);
 }
 
-void op_read(struct san_req *r)
+void san_op_read(struct san_req *r)
 {
-	struct san *s = op_of(r)->s;
+	struct san *s = san_op_of(r)->s;
 
-	if (op_of(r)->late)
-		op_refuse(r, -ESHUTDOWN);
+	if (san_op_of(r)->late)
+		san_op_refuse(r, -ESHUTDOWN);
 	else
 		op_queue(r, &s->reads);
 }
 
-void op_write(struct san_req *r)
+void san_op_write(struct san_req *r)
 {
-	struct san *s = op_of(r)->s;
+	struct san *s = san_op_of(r)->s;
 
-	if (op_of(r)->late)
-		op_refuse(r, -ESHUTDOWN);
+	if (san_op_of(r)->late)
+		san_op_refuse(r, -ESHUTDOWN);
 	else
 		op_queue(r, &s->writes);
 }
 
-enum exec op_fail(struct san_req *r, int status, const char *fmt, ...)
+enum exec san_op_fail(struct san_req *r, int status, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -72,12 +73,12 @@ enum exec op_fail(struct san_req *r, int status, const char *fmt, ...)
 	return EXEC_DONE;
 }
 
-void op_end(struct san_req *r)
+void san_op_end(struct san_req *r)
 {
-	struct san *s = op_of(r)->s;
+	struct san *s = san_op_of(r)->s;
 
-	if (op_of(r)->cleanup)
-		op_of(r)->cleanup(r);
+	if (san_op_of(r)->cleanup)
+		san_op_of(r)->cleanup(r);
 	if (r->status && !r->errmsg[0])
 		snprintf(r->errmsg, sizeof(r->errmsg), "%s", err_text(r->status));
 	r->done(r); /* r may be gone */
@@ -200,7 +201,7 @@ void san_free(struct san *s)
 	idtab_for_each (job, &s->jobs)
 		mem_free(job);
 	idtab_for_each (d, &s->devices)
-		device_free(d);
+		san_device_free(d);
 	idtab_for_each (p, &s->pools) {
 		mem_free(p->devices);
 		mem_free(p->free_n);
@@ -255,8 +256,8 @@ static enum exec cgen_raise_exec(struct san *s, struct san_req *req)
 
 void san_cgen_raise(struct san *s, struct san_cgen_raise *r)
 {
-	op_begin(s, &r->req, cgen_raise_exec, NULL);
-	op_write(&r->req);
+	san_op_begin(s, &r->req, cgen_raise_exec, NULL);
+	san_op_write(&r->req);
 }
 
 /* ---- records of other modules --------------------------------------------------------------------------------------------- */
@@ -294,11 +295,11 @@ static enum exec records_exec(struct san *s, struct san_req *req)
 
 void san_records(struct san *s, struct san_records *r)
 {
-	op_begin(s, &r->req, records_exec, NULL);
+	san_op_begin(s, &r->req, records_exec, NULL);
 	if (records_ok(r->changes, r->changes_n))
-		op_write(&r->req);
+		san_op_write(&r->req);
 	else
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 }
 
 /* ---- counters ------------------------------------------------------------------------------------------------------------- */

@@ -63,7 +63,7 @@ struct
     san_callbacks { /* each may be NULL; called from the loop, never from inside a call of the caller's, after the commit in question */
 	/* the device has slots to be freed: pull them with san_frees_pull. Also once for each such device right after san_start. */
 	void (*on_frees)(void *arg, device_no dev);
-	/* a job was created (also by san_volume_delete, san_device_lose): metadata/jobs runs it */
+	/* a job was created (also by san_volume_delete, san_device_lose), or is to be cancelled: metadata/jobs runs it */
 	void (*on_job)(void *arg, uint32_t job);
 	/* a layer's header changed: its LAYER record is to be written to devices (deleted: the record says so) */
 	void (*on_layer)(void *arg, layer_id layer, uint64_t commit, bool deleted);
@@ -519,6 +519,8 @@ struct san_job_list { /* ids above `after`, in order */
 	void *priv;
 };
 void san_job_list(struct san *s, struct san_job_list *r);
+/* The unfinished one with the smallest id above `after`; -ENOENT. */
+int san_job_next(const struct san *s, uint32_t after, struct san_job *ret_job);
 struct san_job_get {
 	struct san_req req;
 	uint32_t id;

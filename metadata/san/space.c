@@ -49,7 +49,7 @@ static int bits_grow(uint64_t **bits, size_t words_old, size_t words)
 }
 
 /* Never while one of the pages is part of a batch: they move. */
-int device_grow(struct device *d, uint32_t slots_n)
+int san_device_grow(struct device *d, uint32_t slots_n)
 {
 	uint32_t pages_n = (uint32_t)div_up(slots_n, SCHEMA_SPACE_SLOTS);
 	size_t old = (size_t)d->pages_n * SCHEMA_SPACE_WORDS;
@@ -245,7 +245,7 @@ void space_committed(struct san *s)
 int san_slot_state(const struct san *s, device_no dev, uint32_t slot,
 		   enum san_slot_state *ret_state)
 {
-	const struct device *d = device_of(s, dev);
+	const struct device *d = san_device_of(s, dev);
 
 	if (!d)
 		return -ENOENT;

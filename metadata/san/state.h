@@ -46,22 +46,23 @@ struct op {
 };
 _Static_assert(sizeof(struct op) <= sizeof(((struct san_req *)0)->priv), "fits");
 
-static inline struct op *op_of(struct san_req *r)
+static inline struct op *san_op_of(struct san_req *r)
 {
 	return (struct op *)r->priv;
 }
 
 /* Begins a request: counts it and resets its results. Then exactly one of the others. */
-void op_begin(struct san *s, struct san_req *r, enum exec (*exec)(struct san *s, struct san_req *r),
-	      void (*cleanup)(struct san_req *r));
-void op_read(struct san_req *r);	       /* queue it as a read */
-void op_write(struct san_req *r);	       /* queue it as a write */
-void op_refuse(struct san_req *r, int status); /* answer it without exec, later in this turn */
-/* Sets status and the sentence; for use in exec: return op_fail(...). */
-enum exec op_fail(struct san_req *r, int status, const char *fmt, ...)
+void san_op_begin(struct san *s, struct san_req *r,
+		  enum exec (*exec)(struct san *s, struct san_req *r),
+		  void (*cleanup)(struct san_req *r));
+void san_op_read(struct san_req *r);		   /* queue it as a read */
+void san_op_write(struct san_req *r);		   /* queue it as a write */
+void san_op_refuse(struct san_req *r, int status); /* answer it without exec, later in this turn */
+/* Sets status and the sentence; for use in exec: return san_op_fail(...). */
+enum exec san_op_fail(struct san_req *r, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Only from the loop's own callbacks: cleanup, done, and what waits for the last request. */
-void op_end(struct san_req *r);
+void san_op_end(struct san_req *r);
 
 /* ---- transactions -------------------------------------------------------------------------------------------------------- */
 
@@ -266,15 +267,15 @@ static inline void bit_clear(uint64_t *bits, uint32_t i)
 	bits[i / 64] &= ~(1ULL << (i % 64));
 }
 
-struct device *device_of(const struct san *s, device_no no);
-int device_new(struct san *s, device_no no, const struct schema_device *rec,
-	       struct device **ret_d); /* into the tables; no space is taken */
-void device_free(struct device *d);
+struct device *san_device_of(const struct san *s, device_no no);
+int san_device_new(struct san *s, device_no no, const struct schema_device *rec,
+		   struct device **ret_d); /* into the tables; no space is taken */
+void san_device_free(struct device *d);
 /* Out of the tables, part of the batch, freed when that is durable; there must be room for one small record. False: not while something of it is
  * part of the batch already, or somebody reads it. */
-bool device_leave(struct san *s, struct device *d);
-int device_grow(struct device *d, uint32_t slots_n);
-size_t device_encode(const struct device *d, const struct schema_key *k, uint8_t *out);
+bool san_device_leave(struct san *s, struct device *d);
+int san_device_grow(struct device *d, uint32_t slots_n);
+size_t san_device_encode(const struct device *d, const struct schema_key *k, uint8_t *out);
 size_t space_encode(const struct space_page *p, const struct schema_key *k, uint8_t *out);
 struct pool *pool_of(const struct san *s, uint32_t id); /* NULL: no device was ever in it */
 
@@ -385,6 +386,7 @@ void job_mark(struct san *s, struct job *job);
 void job_finish(struct san *s, struct job *job, enum san_job_state state, int error,
 		const char *text);
 int job_load(struct san *s, const struct san_job *rec);
+bool job_unfinished(const struct san *s, uint32_t id);
 static inline bool job_ended(const struct san_job *j)
 {
 	return j->state >= SAN_JOB_DONE;

@@ -28,20 +28,20 @@ struct job_step *step_begin(struct san *s, struct san_job_step *r, uint32_t kind
 
 	r->priv = NULL;
 	r->finished = false;
-	op_begin(s, &r->req, exec, step_cleanup);
+	san_op_begin(s, &r->req, exec, step_cleanup);
 	if (!job || job->j.kind != kind) {
-		op_refuse(&r->req, -ENOENT);
+		san_op_refuse(&r->req, -ENOENT);
 		return NULL;
 	}
 	st = r->priv = priv_alloc(s, sizeof(*st));
 	if (!st) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return NULL;
 	}
 	*st = (struct job_step){.s = s, .r = r, .id = (uint32_t)job->j.args[0]};
 	st->scan = scan_new(s, STEP_CHANGES, STEP_PAGES * (SCHEMA_PAGE_MAX + SCHEMA_KEY_MAX));
 	if (!st->scan) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return NULL;
 	}
 	st->scan->m.items_max = STEP_PAGES;
@@ -72,9 +72,9 @@ static void step_loaded(struct page_set *set)
 	struct san_req *r = set->arg;
 
 	if (set->status)
-		op_refuse(r, set->status);
+		san_op_refuse(r, set->status);
 	else
-		op_write(r);
+		san_op_write(r);
 }
 
 void step_load(struct job_step *st)

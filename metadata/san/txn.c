@@ -57,7 +57,7 @@ static void run_refused(struct san *s)
 		struct san_req *r = list_entry(l, struct san_req, link);
 
 		r->commit = metastore_last_commit(s->store);
-		op_end(r);
+		san_op_end(r);
 	}
 }
 
@@ -69,7 +69,7 @@ static void run_reads(struct san *s)
 	list_splice(&batch, &s->reads);
 	while ((l = list_pop(&batch))) {
 		struct san_req *r = list_entry(l, struct san_req, link);
-		struct op *op = op_of(r);
+		struct op *op = san_op_of(r);
 
 		r->commit = metastore_last_commit(s->store);
 		if (s->failed)
@@ -79,7 +79,7 @@ static void run_reads(struct san *s)
 		if (op->wait && s->txn.in_flight)
 			list_push(&s->txn.ops, &r->link);
 		else
-			op_end(r);
+			san_op_end(r);
 	}
 }
 
@@ -106,7 +106,7 @@ static void collect(struct san *s)
 
 		if (s->failed) {
 			r->status = s->failed;
-		} else if (op_of(r)->exec(s, r) == EXEC_MORE) {
+		} else if (san_op_of(r)->exec(s, r) == EXEC_MORE) {
 			check(!is_empty(t)); /* every step fits into an empty batch */
 			break;
 		}
@@ -137,7 +137,7 @@ static void answer(struct san *s, uint64_t commit)
 		struct san_req *r = list_entry(l, struct san_req, link);
 
 		r->commit = commit;
-		op_end(r);
+		san_op_end(r);
 	}
 }
 
@@ -332,7 +332,7 @@ static void fail(struct san *s, int status)
 		struct san_req *r = list_entry(l, struct san_req, link);
 
 		r->status = status;
-		op_end(r);
+		san_op_end(r);
 	}
 	ioe_hook_arm(s->ioe, &s->hook);
 	if (s->cb.on_failed)

@@ -57,10 +57,10 @@ void san_update(struct san *s, struct san_update *r)
 
 	r->priv = NULL;
 	r->changed_n = 0;
-	op_begin(s, &r->req, update_exec, update_cleanup);
+	san_op_begin(s, &r->req, update_exec, update_cleanup);
 	ret = items_ok(r) ? prepare(s, r) : -EINVAL;
 	if (ret)
-		op_refuse(&r->req, ret);
+		san_op_refuse(&r->req, ret);
 	else
 		page_set_load(((struct update_run *)r->priv)->set, update_loaded, &r->req);
 }
@@ -70,9 +70,9 @@ static void update_loaded(struct page_set *set)
 	struct san_req *r = set->arg;
 
 	if (set->status)
-		op_refuse(r, set->status);
+		san_op_refuse(r, set->status);
 	else
-		op_write(r);
+		san_op_write(r);
 }
 
 static enum exec update_exec(struct san *s, struct san_req *req)
@@ -84,11 +84,11 @@ static enum exec update_exec(struct san *s, struct san_req *req)
 	if (!vol)
 		return EXEC_DONE;
 	if (r->layer != vol->head->id)
-		return op_fail(req, -E_FROZEN, "layer %u is not the head of volume %s", r->layer,
-			       vol->v.name);
+		return san_op_fail(req, -E_FROZEN, "layer %u is not the head of volume %s",
+				   r->layer, vol->v.name);
 	if (run->chunk_max >= volume_chunks(vol))
-		return op_fail(req, -EINVAL, "chunk %u is past the end of volume %s",
-			       run->chunk_max, vol->v.name);
+		return san_op_fail(req, -EINVAL, "chunk %u is past the end of volume %s",
+				   run->chunk_max, vol->v.name);
 	for (; run->at < r->n && req->status == 0; run->at++)
 		if (!update_one(s, r, vol->head, &r->items[run->at]))
 			return EXEC_MORE;
@@ -141,7 +141,7 @@ static bool update_one(struct san *s, struct san_update *r, struct layer *l,
 	if (!change_entry(l, item, &was, &is))
 		return true;
 	if (map_body_reserve(&p->body, is.replicas_n)) {
-		op_fail(&r->req, -ENOMEM, "out of memory");
+		san_op_fail(&r->req, -ENOMEM, "out of memory");
 		return true;
 	}
 	page_resized(s, p);

@@ -213,12 +213,12 @@ struct volume *volume_owned(struct san *s, struct san_req *r, volume_id id, uint
 	struct volume *vol = volume_by_id(s, id);
 
 	if (!vol || vol->v.state != SAN_VOLUME_READY) {
-		op_fail(r, -ENOENT, "there is no volume %u", id);
+		san_op_fail(r, -ENOENT, "there is no volume %u", id);
 		return NULL;
 	}
 	if (!vol->v.is_open || vol->v.epoch != epoch) {
-		op_fail(r, -E_STALE_EPOCH, "volume %s is at epoch %" PRIu64 "%s, not %" PRIu64,
-			vol->v.name, vol->v.epoch, vol->v.is_open ? "" : " and closed", epoch);
+		san_op_fail(r, -E_STALE_EPOCH, "volume %s is at epoch %" PRIu64 "%s, not %" PRIu64,
+			    vol->v.name, vol->v.epoch, vol->v.is_open ? "" : " and closed", epoch);
 		return NULL;
 	}
 	return vol;
@@ -230,25 +230,26 @@ static bool size_fits(struct san_req *r, uint64_t size)
 {
 	if (size % BLOCK_BYTES == 0 && size >= VOLUME_BYTES_MIN && size <= VOLUME_BYTES_MAX)
 		return true;
-	op_fail(r, -EINVAL,
-		"the size must be a multiple of 4096 bytes, at least 4096 and at most 1 PiB");
+	san_op_fail(r, -EINVAL,
+		    "the size must be a multiple of 4096 bytes, at least 4096 and at most 1 PiB");
 	return false;
 }
 
 static bool create_fits(struct san_volume_create *r)
 {
 	if (!name_is_valid(r->name))
-		op_fail(&r->req, -EINVAL,
-			"a name has 1 to 63 letters, digits, '.', '_' and '-', and begins with a "
-			"letter or digit");
+		san_op_fail(
+		    &r->req, -EINVAL,
+		    "a name has 1 to 63 letters, digits, '.', '_' and '-', and begins with a "
+		    "letter or digit");
 	else if (!size_fits(&r->req, r->size_bytes))
 		;
 	else if (r->sector_bytes != SECTOR_BYTES && r->sector_bytes != BLOCK_BYTES)
-		op_fail(&r->req, -EINVAL, "the sector size must be 512 or 4096");
+		san_op_fail(&r->req, -EINVAL, "the sector size must be 512 or 4096");
 	else if (r->chunk_shift != CHUNK_SHIFT_FLASH && r->chunk_shift != CHUNK_SHIFT_DISK)
-		op_fail(&r->req, -EINVAL, "chunks are 1 MiB or 4 MiB");
+		san_op_fail(&r->req, -EINVAL, "chunks are 1 MiB or 4 MiB");
 	else if ((unsigned)r->write_cache > SAN_CACHE_WRITETHROUGH)
-		op_fail(&r->req, -EINVAL, "there is no such write cache mode");
+		san_op_fail(&r->req, -EINVAL, "there is no such write cache mode");
 	return r->req.status == 0;
 }
 
@@ -271,11 +272,11 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 	if (!txn_fits(s, 0, VOLUME_SMALLS + LAYER_SMALLS) || s->txn.names_deleted)
 		return EXEC_MORE;
 	if (volume_by_name(s, r->name))
-		return op_fail(req, -EEXIST, "there is a volume %s already", r->name);
+		return san_op_fail(req, -EEXIST, "there is a volume %s already", r->name);
 	if (p && p->devices_n && p->devices[0]->chunk_shift != r->chunk_shift)
-		return op_fail(req, -EINVAL, "the pool has chunks of another size");
+		return san_op_fail(req, -EINVAL, "the pool has chunks of another size");
 	if (s->cluster.volume == UINT32_MAX || s->cluster.layer == UINT32_MAX)
-		return op_fail(req, -ENOSPC, "all volume numbers have been used");
+		return san_op_fail(req, -ENOSPC, "all volume numbers have been used");
 
 	v.id = s->cluster.volume + 1;
 	v.head = s->cluster.layer + 1;
@@ -284,12 +285,12 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 	v.epoch_commit = txn_commit_no(s);
 	snprintf(v.name, sizeof(v.name), "%s", r->name);
 	if (volume_new(s, &v, &vol))
-		return op_fail(req, -ENOMEM, "out of memory");
+		return san_op_fail(req, -ENOMEM, "out of memory");
 	if (layer_new(s, v.head, &rec, NULL, vol, &vol->head)) {
 		htab_del(&s->names, &vol->by_name);
 		idtab_del(&s->volumes, v.id);
 		mem_free(vol);
-		return op_fail(req, -ENOMEM, "out of memory");
+		return san_op_fail(req, -ENOMEM, "out of memory");
 	}
 	s->cluster.volume++;
 	s->cluster.layer++;
@@ -304,11 +305,11 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 
 void san_volume_create(struct san *s, struct san_volume_create *r)
 {
-	op_begin(s, &r->req, create_exec, NULL);
+	san_op_begin(s, &r->req, create_exec, NULL);
 	if (create_fits(r))
-		op_write(&r->req);
+		san_op_write(&r->req);
 	else
-		op_refuse(&r->req, r->req.status);
+		san_op_refuse(&r->req, r->req.status);
 }
 
 /* ---- get ------------------------------------------------------------------------------------------------------------------- */
@@ -318,19 +319,19 @@ static enum exec get_exec(struct san *s, struct san_req *req)
 	struct san_volume_get *r = container_of(req, struct san_volume_get, req);
 	struct volume *vol = r->name ? volume_by_name(s, r->name) : volume_by_id(s, r->id);
 
-	op_of(req)->wait = true;
+	san_op_of(req)->wait = true;
 	if (!vol && r->name)
-		return op_fail(req, -ENOENT, "there is no volume %.64s", r->name);
+		return san_op_fail(req, -ENOENT, "there is no volume %.64s", r->name);
 	if (!vol)
-		return op_fail(req, -ENOENT, "there is no volume %u", r->id);
+		return san_op_fail(req, -ENOENT, "there is no volume %u", r->id);
 	volume_fill(vol, &r->volume);
 	return EXEC_DONE;
 }
 
 void san_volume_get(struct san *s, struct san_volume_get *r)
 {
-	op_begin(s, &r->req, get_exec, NULL);
-	op_read(&r->req);
+	san_op_begin(s, &r->req, get_exec, NULL);
+	san_op_read(&r->req);
 }
 
 /* ---- set ------------------------------------------------------------------------------------------------------------------- */
@@ -343,11 +344,11 @@ static enum exec set_exec(struct san *s, struct san_req *req)
 	if (!txn_fits(s, 0, VOLUME_SMALLS + LAYER_SMALLS))
 		return EXEC_MORE;
 	if (!vol)
-		return op_fail(req, -ENOENT, "there is no volume %.64s", r->name);
+		return san_op_fail(req, -ENOENT, "there is no volume %.64s", r->name);
 	if (r->size_bytes && r->size_bytes < vol->v.size_bytes)
-		return op_fail(req, -EINVAL,
-			       "volume %s has %" PRIu64 " bytes; a volume cannot shrink",
-			       vol->v.name, vol->v.size_bytes);
+		return san_op_fail(req, -EINVAL,
+				   "volume %s has %" PRIu64 " bytes; a volume cannot shrink",
+				   vol->v.name, vol->v.size_bytes);
 	if (r->size_bytes > vol->v.size_bytes) {
 		vol->v.size_bytes = vol->head->size_bytes = r->size_bytes;
 		volume_mark(s, vol);
@@ -368,13 +369,13 @@ static enum exec set_exec(struct san *s, struct san_req *req)
 
 void san_volume_set(struct san *s, struct san_volume_set *r)
 {
-	op_begin(s, &r->req, set_exec, NULL);
+	san_op_begin(s, &r->req, set_exec, NULL);
 	if (r->write_cache > SAN_CACHE_WRITETHROUGH)
-		op_fail(&r->req, -EINVAL, "there is no such write cache mode");
+		san_op_fail(&r->req, -EINVAL, "there is no such write cache mode");
 	if (r->req.status == 0 && (r->size_bytes == 0 || size_fits(&r->req, r->size_bytes)))
-		op_write(&r->req);
+		san_op_write(&r->req);
 	else
-		op_refuse(&r->req, r->req.status);
+		san_op_refuse(&r->req, r->req.status);
 }
 
 /* ---- delete ---------------------------------------------------------------------------------------------------------------- */
@@ -391,7 +392,7 @@ static enum exec refuse_dependents(struct san *s, struct san_req *req, const str
 		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "",
 					l->volume->v.name);
 	}
-	return op_fail(req, -ENOTEMPTY, "other volumes depend on %s: %s", vol->v.name, names);
+	return san_op_fail(req, -ENOTEMPTY, "other volumes depend on %s: %s", vol->v.name, names);
 }
 
 static enum exec delete_exec(struct san *s, struct san_req *req)
@@ -403,28 +404,30 @@ static enum exec delete_exec(struct san *s, struct san_req *req)
 	if (!txn_fits(s, 1, VOLUME_SMALLS + LAYER_SMALLS + JOB_SMALLS))
 		return EXEC_MORE;
 	if (!vol)
-		return op_fail(req, -ENOENT, "there is no such volume");
-	if (vol->v.state == SAN_VOLUME_DELETING) {
+		return san_op_fail(req, -ENOENT, "there is no such volume");
+	if (vol->v.state == SAN_VOLUME_DELETING && job_unfinished(s, vol->v.delete_job)) {
 		r->job = vol->v.delete_job;
 		return EXEC_DONE;
 	}
 	if (vol->v.is_open)
-		return op_fail(req, -E_IN_USE, "volume %s is open on node %u", vol->v.name,
-			       vol->v.owner);
+		return san_op_fail(req, -E_IN_USE, "volume %s is open on node %u", vol->v.name,
+				   vol->v.owner);
 	if (vol->head->children_n)
 		return refuse_dependents(s, req, vol);
 	job = job_new(s);
 	if (!job)
-		return op_fail(req, -ENOMEM, "out of memory");
+		return san_op_fail(req, -ENOMEM, "out of memory");
 
 	job_add(s, job, SAN_JOB_VOLUME_DELETE, (uint64_t[SAN_JOB_ARGS]){vol->v.id}, vol->v.name);
 	job->j.total_n = vol->head->n.chunks_n;
+	vol->v.delete_job = r->job = job->j.id;
+	volume_mark(s, vol);
+	if (vol->v.state == SAN_VOLUME_DELETING) /* the job before failed: again */
+		return EXEC_DONE;
 	htab_del(&s->names, &vol->by_name);
 	vol->v.state = SAN_VOLUME_DELETING;
-	vol->v.delete_job = r->job = job->j.id;
 	vol->name_put = false;
 	vol->name_delete = s->txn.names_deleted = true;
-	volume_mark(s, vol);
 	layer_mark(s, vol->head);
 	txn_note(s, NOTE_LAYER_DELETED, vol->head->id);
 	return EXEC_DONE;
@@ -432,8 +435,8 @@ static enum exec delete_exec(struct san *s, struct san_req *req)
 
 void san_volume_delete(struct san *s, struct san_volume_delete *r)
 {
-	op_begin(s, &r->req, delete_exec, NULL);
-	op_write(&r->req);
+	san_op_begin(s, &r->req, delete_exec, NULL);
+	san_op_write(&r->req);
 }
 
 /* ---- list ------------------------------------------------------------------------------------------------------------------ */
@@ -449,7 +452,7 @@ static enum exec list_exec(struct san *s, struct san_req *req)
 	struct san_volume_list *r = container_of(req, struct san_volume_list, req);
 	struct scan *sc = r->priv;
 
-	op_of(req)->wait = true;
+	san_op_of(req)->wait = true;
 	for (uint32_t i = 0; i < sc->m.items_n; i++) {
 		const struct metastore_item *item = &sc->m.items[i];
 		struct volume *vol;
@@ -457,7 +460,7 @@ static enum exec list_exec(struct san *s, struct san_req *req)
 		int ret = schema_name_decode(item->key, item->value, &id);
 
 		if (ret)
-			return op_fail(req, ret, "an entry of the index of names is damaged");
+			return san_op_fail(req, ret, "an entry of the index of names is damaged");
 		vol = volume_by_id(s, id);
 		if (vol && vol->v.state == SAN_VOLUME_READY)
 			volume_fill(vol, &r->volumes[r->volumes_n++]);
@@ -479,11 +482,11 @@ static void list_scanned(struct scan *sc)
 		    schema_key_get_name(sc->m.items[i].key, name) && !volume_by_name(s, name);
 	}
 	if (sc->m.status)
-		op_refuse(&r->req, sc->m.status);
+		san_op_refuse(&r->req, sc->m.status);
 	else if (all_gone && sc->m.more)
 		scan_next(sc, list_scanned); /* an empty page would look like the end */
 	else
-		op_read(&r->req);
+		san_op_read(&r->req);
 }
 
 void san_volume_list(struct san *s, struct san_volume_list *r)
@@ -495,14 +498,14 @@ void san_volume_list(struct san *s, struct san_volume_list *r)
 	r->priv = NULL;
 	r->volumes_n = 0;
 	r->more = false;
-	op_begin(s, &r->req, list_exec, list_cleanup);
+	san_op_begin(s, &r->req, list_exec, list_cleanup);
 	if (max == 0 || max > SAN_LIST_MAX || strlen(r->after) > NAME_LEN_MAX) {
-		op_refuse(&r->req, -EINVAL);
+		san_op_refuse(&r->req, -EINVAL);
 		return;
 	}
 	sc = r->priv = scan_new(s, max, (size_t)max * (SCHEMA_KEY_MAX + 16));
 	if (!sc) {
-		op_refuse(&r->req, -ENOMEM);
+		san_op_refuse(&r->req, -ENOMEM);
 		return;
 	}
 	after = schema_key_name(r->after);

@@ -26,6 +26,8 @@ static void on_job(void *arg, uint32_t job)
 
 	if (fx->told_jobs_n < FIXTURE_TOLD_MAX)
 		fx->told_jobs[fx->told_jobs_n++] = job;
+	if (fx->on_job)
+		fx->on_job(fx->on_job_arg, job);
 }
 
 static void on_layer(void *arg, layer_id layer, uint64_t commit, bool deleted)

@@ -25,6 +25,9 @@ struct san_fixture {
 	} told_layers[FIXTURE_TOLD_MAX];
 	uint32_t told_layers_n;
 	int failed;
+	/* called too, if set */
+	void (*on_job)(void *arg, uint32_t job);
+	void *on_job_arg;
 };
 
 void san_fixture_init(struct san_fixture *fx, enum store_kind kind, uint64_t seed);
