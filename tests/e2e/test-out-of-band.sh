@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # With the metadata server stopped, then killed, I/O to mapped chunks goes on; an allocation waits and resumes when it is back.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 requires fio qemu-io
 cluster_start --device-size 2G
 strata volume create vol --size 1G

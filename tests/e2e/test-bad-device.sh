@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Devices that must not be taken: signed, too small, in use, of another cluster; --force overrides signatures only.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 requires jq mkfs.ext4
 cluster_start --device-size 1G
 truncate -s 512M "$dir/ext4" "$dir/plain" "$dir/two"
