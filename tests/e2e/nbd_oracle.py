@@ -90,9 +90,7 @@ for i in range(a.ops):
             whole = off <= b * BLOCK and (b + 1) * BLOCK <= off + n
             if whole and not any(copy[b * BLOCK:(b + 1) * BLOCK]):
                 state[b] = ZERO
-            elif state[b] == ZERO:
-                pass
-            else:
+            else:  # a part of it: whoever serves it may have written the rest
                 state[b] = DATA if any(copy[b * BLOCK:(b + 1) * BLOCK]) else UNKNOWN
     elif kind == "flush":
         h.flush()

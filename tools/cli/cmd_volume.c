@@ -185,6 +185,7 @@ int cmd_map(struct cli *c)
 	uint64_t off = 0, len = UINT64_MAX, end;
 	json_t *all = json_array(), *answer = NULL, *segments, *segment, *next;
 	char *escaped;
+	bool more;
 	size_t i;
 	int r;
 
@@ -215,9 +216,10 @@ int cmd_map(struct cli *c)
 			json_array_foreach (segments, i, segment)
 				print_segment(segment);
 		next = json_object_get(answer, "next_offset");
-		off = json_is_integer(next) ? (uint64_t)json_integer_value(next) : end;
+		more = json_is_integer(next) && (uint64_t)json_integer_value(next) < end;
+		off = more ? (uint64_t)json_integer_value(next) : end;
 		json_decref(answer);
-		if (off >= end || !json_is_integer(next))
+		if (!more)
 			break;
 	}
 	if (!r && c->json)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Thin for real: a new volume takes nothing; discarding and deleting give slots and the device file's space back.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 requires jq nbdcopy /usr/bin/python3
 cluster_start --device-size 4G
 used() { strata pool show default --json | jq .used_bytes; }
