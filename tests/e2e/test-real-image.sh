@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # An ext4 image made from a real directory tree goes in by qemu-img and by nbdcopy, comes out identical, and e2fsck is happy through the export.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 requires mke2fs e2fsck qemu-img nbdcopy qemu-nbd
 [ "$(df --output=avail -B1M /dev/shm | tail -n 1)" -gt 5000 ] || skip "not enough room in /dev/shm"
 mke2fs -q -t ext4 -d /usr/share "$dir/real.img" 3G

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The same with the guest kernel's own NBD client over TCP.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/e2e/guest.sh
 . tests/e2e/guest.sh
 guest_requires

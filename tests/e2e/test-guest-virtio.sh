@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A Debian kernel in QEMU has the volume as its virtio disk (cache=none): makes a filesystem, writes, unmounts, finds it again after a reboot.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/e2e/guest.sh
 . tests/e2e/guest.sh
 guest_requires
