@@ -121,6 +121,7 @@ int cmd_status(struct cli *c);
 int cmd_events(struct cli *c);
 int cmd_check(struct cli *c);
 int cmd_meta_backup(struct cli *c);
+int cmd_fsck(struct cli *c);
 int cmd_help(struct cli *c);
 int cmd_completion(struct cli *c);
 

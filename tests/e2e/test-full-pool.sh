@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A full pool: writes that need space get ENOSPC, reads and overwrites go on, trimming or deleting brings space back, nothing is lost.
 # shellcheck source=tests/e2e/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 requires jq /usr/bin/python3
 cluster_start --device-size 512M
 strata volume create big --size 4G
@@ -48,4 +48,4 @@ strata volume delete big
 wait_until 20 sh -c "[ \$(strata pool show default --json | jq .used_bytes) -le $((3 << 20)) ]"
 strata check
 cluster_stop
-strata fsck --data "$dir/c"
+strata fsck --data "$dir/c" --runtime-dir "$dir/rt"
