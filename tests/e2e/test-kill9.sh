@@ -31,7 +31,7 @@ done
 wait "$writer" || fail "$(cat "$dir/writer.log")"
 cat "$dir/writer.log"
 echo "slowest restart to serving: $slowest ms"
-[ "$slowest" -le "${STRATA_RESTART_MS:-5000}" ] || fail "a restart took $slowest ms"
+[ "$slowest" -le "${STRATA_RESTART_MS:-2000}" ] || fail "a restart took $slowest ms"
 strata check
 cluster_stop
 strata fsck --data "$dir/c" --runtime-dir "$dir/rt"

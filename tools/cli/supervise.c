@@ -22,7 +22,6 @@
 enum {
 	RESTART_MS = 100,
 	RESTART_MS_MAX = 5000,
-	YOUNG_MS = 10000, /* who lived longer starts with the short delay again */
 	START_MS_MAX = 60000,
 	STOP_MS_MAX = 30000,
 	LOG_TAIL_BYTES = 2000,
@@ -152,7 +151,7 @@ static void close_ready(struct child *c)
 
 static void child_died(struct child *c, int wait_status, bool stopping)
 {
-	uint64_t lived = now_ms() - c->started_ms;
+	bool served = c->serving;
 
 	close_ready(c);
 	c->pid = 0;
@@ -165,7 +164,7 @@ static void child_died(struct child *c, int wait_status, bool stopping)
 	else
 		fprintf(stderr, "strata: %s ended with exit code %d, see %s\n", c->name,
 			WEXITSTATUS(wait_status), c->log_path);
-	c->backoff_ms = lived > YOUNG_MS || !c->backoff_ms ? RESTART_MS : c->backoff_ms * 2;
+	c->backoff_ms = served || !c->backoff_ms ? RESTART_MS : c->backoff_ms * 2;
 	if (c->backoff_ms > RESTART_MS_MAX)
 		c->backoff_ms = RESTART_MS_MAX;
 	c->restart_at_ms = now_ms() + c->backoff_ms;

@@ -2,7 +2,7 @@
 /* supervise.h - a few child processes, kept running.
  *
  * Each child gets the write end of a pipe by `--ready-fd N` and writes one line there when it serves: "ready {...}". A child that dies is started again after
- * 100 ms, doubling up to 5 s while it keeps dying young. All children end with this process (PR_SET_PDEATHSIG) and run in its process
+ * 100 ms, doubling up to 5 s while it keeps dying before it serves. All children end with this process (PR_SET_PDEATHSIG) and run in its process
  * group. Their pids are kept in files so that scripts find them after a restart. */
 #ifndef STRATA_TOOLS_CLI_SUPERVISE_H
 #define STRATA_TOOLS_CLI_SUPERVISE_H
