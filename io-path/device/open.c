@@ -145,8 +145,6 @@ static void open_lock(struct ioe_req *io)
 	}
 	op->errmsg[0] = '\0';
 	ioe_file_info(dev->file, &dev->file_info);
-	if (!dev->file_info.is_direct)
-		log_warn("direct I/O is not to be had", "device=%s", op->path);
 	open_read_sb(rp, 0);
 }
 
