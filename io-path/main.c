@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "io-path/node/node.h"
+#include "io-path/volume/bench.h"
 #include "io-path/volume/volumes.h"
 #include "src/base/config.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
+#include "src/ioe/cpu.h"
 #include "src/ioe/notify.h"
 #include "targets/nbd/nbd.h"
 
@@ -72,6 +74,7 @@ static struct {
 
 static void on_ready(void *arg);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
+static void on_bench(void *arg, struct control_bench *b);
 static void terminate(void *arg);
 static void give_up(struct ioe_req *r);
 static void nbd_closed(void *arg);
@@ -213,6 +216,7 @@ static int make_node(char errmsg[ERRMSG_LEN])
 	    .wait_ns = wait_ns,
 	    .ready = on_ready,
 	    .stats = on_stats,
+	    .bench = on_bench,
 	};
 
 	return node_init(&g.node, &cfg, errmsg);
@@ -296,6 +300,97 @@ static void on_ready(void *arg)
 	notify_ready(ready_fd == UINT64_MAX ? -1 : (int)ready_fd, text ? text : "{}");
 	free(text);
 	json_decref(line);
+}
+
+/* ---- loads that an operator asks for: open -> run -> close -> answer ------------------------------------------------------- */
+
+struct bench {
+	struct control_bench *asked;
+	struct volume_open open;
+	struct volume_bench run;
+	uint64_t cpu_ns;
+};
+
+static void bench_opened(struct volume_open *op);
+static void bench_ran(struct volume_bench *run);
+static void bench_closed(void *arg);
+
+static void bench_fail(struct control_bench *asked, int status, const char *errmsg)
+{
+	asked->status = status;
+	snprintf(asked->errmsg, sizeof(asked->errmsg), "%s", *errmsg ? errmsg : err_text(status));
+	asked->done(asked);
+}
+
+static void on_bench(void *arg, struct control_bench *asked)
+{
+	struct bench *b = mem_zalloc(sizeof(*b));
+
+	(void)arg;
+	if (!b || g.terminating) {
+		mem_free(b);
+		bench_fail(asked, b ? -ESHUTDOWN : -ENOMEM, "");
+		return;
+	}
+	b->asked = asked;
+	b->open = (struct volume_open){.name = asked->what->volume,
+				       .client = "bench",
+				       .done = bench_opened};
+	volume_open(g.volumes, &b->open);
+}
+
+static void bench_opened(struct volume_open *op)
+{
+	struct bench *b = container_of(op, struct bench, open);
+	const Strata__VolumeBench *what = b->asked->what;
+
+	if (op->status) {
+		bench_fail(b->asked, op->status, op->errmsg);
+		mem_free(b);
+		return;
+	}
+	b->cpu_ns = cpu_process_ns();
+	b->run = (struct volume_bench){.ioe = g.ioe,
+				       .handle = op->handle,
+				       .random = what->random,
+				       .read_percent = what->read_percent,
+				       .depth = what->depth,
+				       .io_bytes = what->io_bytes,
+				       .flush_every = what->flush_every,
+				       .len = what->length,
+				       .duration_ns = what->duration_ns,
+				       .done = bench_ran};
+	volume_bench_start(&b->run);
+}
+
+static void bench_ran(struct volume_bench *run)
+{
+	struct bench *b = container_of(run, struct bench, run);
+	const struct volume_bench_result *r = &run->result;
+	Strata__VolumeBenched *out = &b->asked->result;
+	struct hist all = r->read_ns;
+
+	hist_merge(&all, &r->write_ns);
+	out->ios = r->reads + r->writes;
+	out->flushes = r->flushes;
+	out->bytes = r->bytes;
+	out->elapsed_ns = r->elapsed_ns;
+	out->cpu_ns = cpu_process_ns() - b->cpu_ns;
+	out->p50_ns = hist_permille(&all, 500);
+	out->p99_ns = hist_permille(&all, 990);
+	out->p999_ns = hist_permille(&all, 999);
+	b->asked->status = run->status;
+	snprintf(b->asked->errmsg, sizeof(b->asked->errmsg), "%s",
+		 *run->errmsg ? run->errmsg : err_text(run->status));
+	volume_close(b->open.handle, bench_closed, b);
+}
+
+static void bench_closed(void *arg)
+{
+	struct bench *b = arg;
+
+	b->asked->done(b->asked);
+	mem_free(b);
 }
 
 /* ---- counters ------------------------------------------------------------------------------------------------------------------------ */

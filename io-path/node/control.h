@@ -18,6 +18,16 @@
 
 struct control;
 struct control_metrics;
+
+/* A load to run on a volume (src/wire/control.proto, VolumeBench). `done` once. */
+struct control_bench {
+	const Strata__VolumeBench *what;
+	void (*done)(struct control_bench *b);
+	int status;
+	char errmsg[ERRMSG_LEN];
+	Strata__VolumeBenched result; /* numbers only */
+};
+
 struct meta_client;
 
 struct control_config {
@@ -41,6 +51,8 @@ struct control_config {
 	void (*config)(void *arg, const Strata__Config *config);
 	/* fill in counters with control_metric(); volume 0: everything */
 	void (*stats)(void *arg, struct control_metrics *m, volume_id volume);
+	/* NULL: this node runs no loads */
+	void (*bench)(void *arg, struct control_bench *b);
 	void *arg;
 	uint64_t report_ns; /* how often devices' lsn is reported; 0: 30 s */
 	uint64_t keepalive_ns;

@@ -10,6 +10,7 @@
 static void on_ready(void *arg);
 static void on_config(void *arg, const Strata__Config *config);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
+static void on_bench(void *arg, struct control_bench *b);
 static bool remote_knows(struct node_remote *r, device_no dev);
 static void remote_submit(struct node_remote *r, struct chunk_req *req);
 static bool remote_is_stable(struct node_remote *r, device_no dev);
@@ -87,6 +88,7 @@ int node_start(struct node *n, const char *const *nbd, uint32_t nbd_n, char errm
 	    .ready = on_ready,
 	    .config = on_config,
 	    .stats = on_stats,
+	    .bench = n->cfg.bench ? on_bench : NULL,
 	    .arg = n,
 	    .keepalive_ns = n->cfg.keepalive_ns,
 	};
@@ -111,6 +113,13 @@ static void on_ready(void *arg)
 	struct node *n = arg;
 
 	n->cfg.ready(n->cfg.arg);
+}
+
+static void on_bench(void *arg, struct control_bench *b)
+{
+	struct node *n = arg;
+
+	n->cfg.bench(n->cfg.arg, b);
 }
 
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume)

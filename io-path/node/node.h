@@ -31,6 +31,7 @@ struct node_config {
 	void (*ready)(void *arg); /* once: joined, and every device is served or refused */
 	/* counters of volumes and targets; may be NULL */
 	void (*stats)(void *arg, struct control_metrics *m, volume_id volume);
+	void (*bench)(void *arg, struct control_bench *b); /* may be NULL */
 	void *arg;
 };
 

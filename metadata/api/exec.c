@@ -27,6 +27,7 @@ static void (*const verbs[ADMIN_VERBS_N])(struct exec *x) = {
     [ADMIN_VOLUME_DELETE] = exec_volume_delete,
     [ADMIN_VOLUME_MAP] = exec_volume_map,
     [ADMIN_VOLUME_STATS] = exec_volume_stats,
+    [ADMIN_VOLUME_BENCH] = exec_volume_bench,
     [ADMIN_EXPORT_LIST] = exec_export_list,
     [ADMIN_EXPORT_SHOW] = exec_export_show,
     [ADMIN_JOB_LIST] = exec_job_list,

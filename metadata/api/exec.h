@@ -51,6 +51,7 @@ void exec_volume_resize(struct exec *x);
 void exec_volume_delete(struct exec *x);
 void exec_volume_map(struct exec *x);
 void exec_volume_stats(struct exec *x);
+void exec_volume_bench(struct exec *x);
 void exec_export_list(struct exec *x);
 void exec_export_show(struct exec *x);
 void exec_job_list(struct exec *x);

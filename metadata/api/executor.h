@@ -7,6 +7,7 @@
  *   exec_volume.c    volumes and exports
  *   exec_map.c       where a range of a volume lies, through the three layers
  *   exec_stats.c     counters of volumes and nodes, metrics
+ *   exec_bench.c     a load on a volume, run by the node that has it
  *   exec_job.c       jobs, events, check, backup
  *
  * Requests that come before the cluster has settled wait for that; status, events and metrics do not. */

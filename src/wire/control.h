@@ -33,7 +33,8 @@
 	X(DEVICE_ADD, 69, device_add, device_added)         \
 	X(DEVICE_REMOVE, 70, device_remove, result)         \
 	X(SLOT_QUERY, 71, slot_query, slot_states)          \
-	X(STATS, 72, stats_query, stats)
+	X(STATS, 72, stats_query, stats)                    \
+	X(VOLUME_BENCH, 73, volume_bench, volume_benched)
 
 enum control_type {
 #define X(name, number, request, reply) CONTROL_##name = number,
@@ -54,6 +55,8 @@ enum {
 	CONTROL_ADDRS_MAX = 16,
 	CONTROL_PATH_MAX = 4095,
 	CONTROL_TEXT_MAX = 1023,
+	CONTROL_BENCH_SECONDS_MAX =
+	    20, /* a node that owes an answer for longer than half a minute is cut off */
 };
 
 /* flags of a LayerRecord; the device format's own (io-path/device/device.h) */

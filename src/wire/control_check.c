@@ -348,6 +348,18 @@ static bool check_stats(const Strata__Stats *m)
 	return true;
 }
 
+static bool check_volume_bench(const Strata__VolumeBench *m)
+{
+	return name_is_valid(m->volume) && m->read_percent <= 100 && m->depth >= 1 &&
+	       m->depth <= 1024 && m->io_bytes >= SECTOR_BYTES && m->io_bytes <= 32 << 20 &&
+	       m->duration_ns <= CONTROL_BENCH_SECONDS_MAX * 1000000000ULL;
+}
+
+static bool check_volume_benched(const Strata__VolumeBenched *m)
+{
+	return error_fits(m->error, m->errmsg);
+}
+
 /* ---- which ------------------------------------------------------------------------------------------------------------------ */
 
 #define ROW(message, type)                                       \
@@ -384,5 +396,7 @@ bool control_check(const ProtobufCMessage *msg)
 	ROW(slot_states, SlotStates)
 	ROW(stats_query, StatsQuery)
 	ROW(stats, Stats)
+	ROW(volume_bench, VolumeBench)
+	ROW(volume_benched, VolumeBenched)
 	check_unreachable("a message in the table without a check");
 }

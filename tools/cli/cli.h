@@ -122,6 +122,7 @@ int cmd_events(struct cli *c);
 int cmd_check(struct cli *c);
 int cmd_meta_backup(struct cli *c);
 int cmd_fsck(struct cli *c);
+int cmd_bench(struct cli *c);
 int cmd_help(struct cli *c);
 int cmd_completion(struct cli *c);
 
