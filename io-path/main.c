@@ -464,8 +464,7 @@ static void nbd_metrics(struct control_metrics *m)
 	control_metric(m, "strata_nbd_requests_total", false, "Requests", i.requests, NULL, 0);
 	control_metric(m, "strata_nbd_errors_total", false, "Requests answered with an error",
 		       i.errors, NULL, 0);
-	control_metric(m, "strata_nbd_read_bytes_total", false, "Bytes read", i.read_bytes, NULL,
-		       0);
+	control_metric(m, "strata_nbd_read_bytes_total", false, "Bytes read", i.read_bytes, NULL, 0);
 	control_metric(m, "strata_nbd_written_bytes_total", false, "Bytes written", i.written_bytes,
 		       NULL, 0);
 }

@@ -234,7 +234,6 @@ void ckpt_slots_done(struct device *dev, uint32_t page)
 	sp->in_ckpt = false;
 	sp->seq++;
 	sp->home = !sp->home;
-	slot_page_pin_move(dev, page,
-			   sp->last_lsn >= dev->maint.from_lsn ? dev->maint.from_lsn : 0);
+	slot_page_pin_move(dev, page, sp->last_lsn >= dev->maint.from_lsn ? dev->maint.from_lsn : 0);
 	dev->info.checkpoints++;
 }

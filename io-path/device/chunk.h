@@ -41,10 +41,8 @@ struct chunk_req {
 	volume_id volume;
 	uint32_t slot;
 	uint64_t cgen;
-	uint64_t
-	    epoch; /* of the volume; a device that knows an older one makes this one durable first */
-	layer_id
-	    layer; /* labels: written when the slot opens, for rebuild; checked on every request to an open slot */
+	uint64_t epoch; /* of the volume; a device that knows an older one makes this one durable first */
+	layer_id layer; /* labels: written when the slot opens, for rebuild; checked on every request to an open slot */
 	uint32_t chunk;
 	uint32_t block, blocks_n; /* within the chunk */
 	void *buf;		  /* blocks_n * BLOCK_BYTES, aligned to BLOCK_BYTES */

@@ -236,8 +236,7 @@ void fmt_registry_page_prepare(struct fmt_registry_page *p, const struct fmt_reg
 	p->crc = to_le32(PAGE_CRC(p));
 }
 
-int fmt_registry_page_check(const struct fmt_registry_page *p,
-			    const struct fmt_registry_page_id *id)
+int fmt_registry_page_check(const struct fmt_registry_page *p, const struct fmt_registry_page_id *id)
 {
 	uint32_t used = get_le16(p->used_bytes);
 

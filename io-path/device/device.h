@@ -27,12 +27,10 @@ struct device_format {
 	struct ioe *ioe;
 	const char *
 	    path; /* a block device, or a file: created (sparse) with size_bytes when it does not exist */
-	uint64_t
-	    size_bytes; /* files: 0 takes the existing size; block devices: 0, or less than the whole */
+	uint64_t size_bytes; /* files: 0 takes the existing size; block devices: 0, or less than the whole */
 	uint32_t chunk_shift; /* CHUNK_SHIFT_FLASH or CHUNK_SHIFT_DISK */
 	struct uuid cluster;
-	bool
-	    force; /* overwrite a foreign signature, or a device of Strata; never a device that is in use */
+	bool force; /* overwrite a foreign signature, or a device of Strata; never a device that is in use */
 	void (*done)(struct device_format *op);
 	/* results */
 	int status; /* -E_FOREIGN, -E_IN_USE, -EINVAL (too small), I/O errors */
@@ -56,10 +54,8 @@ struct device_open {
 	const char *
 	    ring_path; /* restart ring (design section 5 rule 6); NULL: none, and every acknowledgement is made stable first */
 	const struct uuid *cluster; /* refuse a device of another one; NULL: any (inspection) */
-	bool
-	    read_only; /* replay in memory, write nothing, serve READ and STATUS: for fsck and inspection */
-	uint64_t
-	    cache_bytes; /* bound of the table cache; 0: 1/1024 of the capacity, at least 1 MiB */
+	bool read_only; /* replay in memory, write nothing, serve READ and STATUS: for fsck and inspection */
+	uint64_t cache_bytes; /* bound of the table cache; 0: 1/1024 of the capacity, at least 1 MiB */
 	uint64_t lock_wait_ns; /* how long to wait for a dying predecessor's lock; 0: 10 s */
 	/* power loss, damage, failure: `what` is a stable word, `text` a sentence; may be NULL */
 	void (*on_event)(void *arg, struct device *dev, const char *what, const char *text);
@@ -113,9 +109,8 @@ enum { DEVICE_LAYER_DELETED = 1 << 0, DEVICE_LAYER_FROZEN = 1 << 1 };
 /* -ENOSPC when the registry is full. The record is copied at the call. */
 void device_layer_put(struct device *dev, const struct device_layer *layer,
 		      void (*done)(void *arg, int status), void *arg);
-int device_layer_next(
-    struct device *dev, layer_id after,
-    struct device_layer *ret_layer); /* smallest above `after`; -ENOENT at the end */
+int device_layer_next(struct device *dev, layer_id after,
+		      struct device_layer *ret_layer); /* smallest above `after`; -ENOENT at the end */
 
 /* The device remembers the highest metadata commit it heard of (in its journal blocks, with the next one written). */
 void device_heard_commit(struct device *dev, uint64_t commit);
@@ -129,8 +124,7 @@ struct device_info {
 	uint64_t capacity_bytes; /* of the slots together */
 	uint32_t slots_n, slots_open_n;
 	uint64_t incarnation, lsn, commit; /* commit: highest heard */
-	uint64_t
-	    stable_lsn; /* survives power loss; the metadata server refuses a device that comes back below it */
+	uint64_t stable_lsn; /* survives power loss; the metadata server refuses a device that comes back below it */
 	uint64_t cgen_highest; /* that any slot remembers */
 	bool failed, dirty, has_volatile_cache, replayed_power_loss;
 	uint64_t unresolved_blocks,

@@ -109,8 +109,8 @@ struct fmt_slot_page {
 	    from_lsn; /* journal records of these slots below this lsn are in it; at or above must be replayed */
 	uint8_t reserved1[16];
 	struct fmt_slot slots[FMT_SLOTS_PER_PAGE];
-	struct fmt_table_desc tables
-	    [FMT_SLOTS_PER_PAGE]; /* of the table pages of these slots: 8 used at 1 MiB chunks, 32 at 4 MiB */
+	struct fmt_table_desc
+	    tables[FMT_SLOTS_PER_PAGE]; /* of the table pages of these slots: 8 used at 1 MiB chunks, 32 at 4 MiB */
 	uint8_t reserved2[448];
 };
 static_assert(sizeof(struct fmt_slot_page) == FMT_PAGE, "one page");
@@ -167,8 +167,7 @@ struct fmt_journal_block {
 	    stable_lsn; /* every record up to it had its data and its journal block written before a flush that completed */
 	struct le64 meta_commit;       /* highest commit of the metadata server heard of */
 	struct le64 unresolved_blocks; /* so far */
-	struct uuid
-	    ring_nonce; /* of the restart ring that completes this journal; 0: there is none */
+	struct uuid ring_nonce; /* of the restart ring that completes this journal; 0: there is none */
 	uint8_t records[FMT_PAGE - 96];
 };
 static_assert(sizeof(struct fmt_journal_block) == FMT_PAGE, "one page");
@@ -237,8 +236,7 @@ enum fmt_ckpt_kind { FMT_CKPT_TABLE = 1, FMT_CKPT_REGISTRY = 2 };
 /* this home of the page is written and flushed; records of it below from_lsn are in it */
 struct fmt_rec_ckpt {
 	struct fmt_record h;
-	struct le32
-	    page_no; /* table page of the device, counted over its groups; 0 for the registry */
+	struct le32 page_no; /* table page of the device, counted over its groups; 0 for the registry */
 	struct le64 seq, from_lsn;
 	struct le32 crc; /* table page: as in fmt_table_desc */
 	uint8_t kind, home;

@@ -78,8 +78,7 @@ int geometry_plan(uint64_t size_bytes, uint32_t chunk_shift, struct geometry *re
 	uint64_t first;
 	int r;
 
-	if (size_bytes < DEVICE_MIN || size_bytes > INT64_MAX ||
-	    !chunk_shift_set(&geo, chunk_shift))
+	if (size_bytes < DEVICE_MIN || size_bytes > INT64_MAX || !chunk_shift_set(&geo, chunk_shift))
 		return -EINVAL;
 	geo.registry_half_bytes =
 	    round_up(MAX((uint64_t)REGISTRY_HALF_MIN, size_bytes / 2048), MIB);

@@ -68,10 +68,9 @@ struct maint {
 	uint8_t *registry_buf;
 	struct waiter wait;
 
-	struct list
-	    unpublished;     /* struct table_page.ckpt_link: CKPT in the journal, not published */
-	struct list waiters; /* for an active slot to retire, or a dirty page to get clean */
-	bool freed;	     /* one did in this turn */
+	struct list unpublished; /* struct table_page.ckpt_link: CKPT in the journal, not published */
+	struct list waiters;	 /* for an active slot to retire, or a dirty page to get clean */
+	bool freed;		 /* one did in this turn */
 	struct ioe_req timer;
 	bool timer_armed;
 };

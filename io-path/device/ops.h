@@ -95,8 +95,7 @@ void ops_free(struct device *dev);
 /* Steps that all kinds share */
 void op_admitted(struct op *op, int status); /* by its volume's epoch */
 void op_enter_slot(struct op *op);
-void op_finish(struct op *op,
-	       int status); /* the only exit: gives back what it holds, then done() */
+void op_finish(struct op *op, int status); /* the only exit: gives back what it holds, then done() */
 struct slot_claim op_claim(const struct op *op);
 /* The op's table page, in use from now on. 0 or -ENOMEM */
 int op_get_page(struct op *op);

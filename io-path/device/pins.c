@@ -55,8 +55,7 @@ uint64_t pins_tail(struct pins *p, uint64_t open_lsn)
 	return p->tail;
 }
 
-void pins_each_below(struct pins *p, uint64_t lsn, bool (*fn)(void *arg, struct pin *pin),
-		     void *arg)
+void pins_each_below(struct pins *p, uint64_t lsn, bool (*fn)(void *arg, struct pin *pin), void *arg)
 {
 	for (uint64_t s = p->low; s * p->stretch_blocks < lsn && s < p->low + PINS_BUCKETS; s++)
 		list_for_each_safe (l, tmp, bucket_of(p, s)) {

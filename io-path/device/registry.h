@@ -32,8 +32,7 @@ void registry_touch(struct device *dev, uint64_t lsn);
 int registry_put_layer(struct device *dev, const struct fmt_rec_layer *rec);
 
 /* The pages of the older half with everything there is now, in memory that is the caller's. 0, -ENOMEM, -E_FORMAT (too much) */
-int registry_encode(struct device *dev, uint64_t from_lsn, uint8_t **ret_buf,
-		    uint32_t *ret_pages_n);
+int registry_encode(struct device *dev, uint64_t from_lsn, uint8_t **ret_buf, uint32_t *ret_pages_n);
 /* Takes over what a half holds. 0, -E_FORMAT, -ENOMEM */
 int registry_apply(struct device *dev, const struct fmt_record *rec);
 uint32_t registry_pages_max(const struct device *dev);

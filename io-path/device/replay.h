@@ -67,8 +67,7 @@ struct replay {
 	uint32_t at;		   /* next place, page, ... of the step that is on */
 	uint64_t tail, next_lsn;   /* of the chain */
 	uint64_t tail_stable;	   /* what its last block says is free is certainly free */
-	uint64_t
-	    stable_lsn; /* what it says; all records are trusted after anything but a power loss */
+	uint64_t stable_lsn; /* what it says; all records are trusted after anything but a power loss */
 	uint64_t trusted_lsn;
 	uint32_t prev_crc;
 	uint64_t incarnation, incarnation_highest;
@@ -121,8 +120,7 @@ void replay_boot(struct replay *rp, void (*done)(struct replay *rp, int status))
 /* Room for one more in a growing array. 0 or -ENOMEM. */
 int replay_grow(void **array, size_t n, size_t *room, size_t elem_bytes);
 
-static inline struct scan_block *scan_at(const struct replay *rp, uint32_t ring_blocks,
-					 uint64_t lsn)
+static inline struct scan_block *scan_at(const struct replay *rp, uint32_t ring_blocks, uint64_t lsn)
 {
 	return &rp->blocks[lsn % ring_blocks];
 }

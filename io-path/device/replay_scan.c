@@ -38,9 +38,8 @@ static void scan_read(struct replay *rp)
 {
 	struct device *dev = rp->dev;
 
-	ioe_read(dev->ioe, &rp->io, dev->file,
-		 dev->geo.journal_offset + (uint64_t)rp->at * FMT_PAGE, rp->buf,
-		 (uint64_t)pages_of_read(rp) * FMT_PAGE, scan_read_done);
+	ioe_read(dev->ioe, &rp->io, dev->file, dev->geo.journal_offset + (uint64_t)rp->at * FMT_PAGE,
+		 rp->buf, (uint64_t)pages_of_read(rp) * FMT_PAGE, scan_read_done);
 }
 
 static struct scan_block scan_block_of(const struct fmt_journal_block *b)

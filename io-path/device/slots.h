@@ -30,8 +30,7 @@ struct slot {
 	uint64_t active : 1;
 	uint64_t uncounted : 1; /* present_n and bad_n are hints until the table was loaded */
 	uint64_t lost : 1;	/* inspection: its slot-entry page is damaged */
-	uint64_t
-	    fresh : 1; /* opened since the current home of its table page was written: there it is all holes */
+	uint64_t fresh : 1; /* opened since the current home of its table page was written: there it is all holes */
 	uint32_t volume, layer, chunk;
 	uint32_t reserved;
 	struct slot_run *run;
@@ -127,9 +126,8 @@ void slot_alloc(struct device *dev, struct table_page *p, uint32_t slot, const s
 		uint64_t epoch);
 void slot_activate(struct device *dev, uint32_t slot);
 void slot_retire(struct device *dev, uint32_t slot);
-uint64_t slot_free(struct device *dev, uint32_t slot, uint64_t cgen); /* lsn */
-void slot_written(struct device *dev, struct slot_run *run,
-		  uint64_t lsn); /* it was used just now */
+uint64_t slot_free(struct device *dev, uint32_t slot, uint64_t cgen);	   /* lsn */
+void slot_written(struct device *dev, struct slot_run *run, uint64_t lsn); /* it was used just now */
 
 /* Replay: the slot is active, without a record. 0 or -ENOMEM */
 int slot_set_active(struct device *dev, uint32_t slot);

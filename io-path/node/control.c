@@ -374,8 +374,7 @@ void control_check_ready(struct control *c)
 		return;
 	for_each_device(d, c)
 	{
-		if (d->state == NODE_DEVICE_OPENING ||
-		    (d->state == NODE_DEVICE_OPEN && !d->refused))
+		if (d->state == NODE_DEVICE_OPENING || (d->state == NODE_DEVICE_OPEN && !d->refused))
 			return;
 	}
 	c->ready = true;

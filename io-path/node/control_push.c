@@ -95,8 +95,7 @@ static void layer_of(const Strata__LayerRecord *r, struct device_layer *ret_laye
 	snprintf(ret_layer->snapshot, sizeof(ret_layer->snapshot), "%s", r->snapshot);
 }
 
-static void records_begin(struct records_device *rd, struct node_device *d,
-			  const Strata__Records *m)
+static void records_begin(struct records_device *rd, struct node_device *d, const Strata__Records *m)
 {
 	rd->pending = 1;
 	rd->epochs = mem_zalloc_array(m->n_epochs, sizeof(*rd->epochs));

@@ -28,9 +28,8 @@ struct node_device {
 	enum node_device_state state;
 	struct uuid uuid;
 	char *path, *ring_path;
-	struct device
-	    *dev;     /* OPEN, SERVING, CLOSING; FAILED too when it failed after it was open */
-	device_no no; /* SERVING */
+	struct device *dev; /* OPEN, SERVING, CLOSING; FAILED too when it failed after it was open */
+	device_no no;	    /* SERVING */
 	char errmsg[ERRMSG_LEN]; /* ABSENT, FAILED: why */
 	/* control.c's: */
 	bool attached;	   /* the metadata server has brought it up to date in this session */

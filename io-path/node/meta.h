@@ -55,8 +55,7 @@ struct meta_open {
 	uint32_t layers_n;
 	layer_id layers[LAYERS_MAX]; /* the chain, head first */
 	uint32_t devices_n;
-	device_no
-	    devices[META_DEVICES_MAX]; /* of the pool: a new owner's first FLUSH goes to each */
+	device_no devices[META_DEVICES_MAX]; /* of the pool: a new owner's first FLUSH goes to each */
 	char owner_uri[ERRMSG_LEN];
 };
 

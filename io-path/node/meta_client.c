@@ -127,8 +127,7 @@ static int answered(struct conn_call *call, int status, const struct frame *f, c
 	return answer(k->m, r, f, body);
 }
 
-static int answer(struct meta_client *m, struct meta_req *r, const struct frame *f,
-		  const void *body)
+static int answer(struct meta_client *m, struct meta_req *r, const struct frame *f, const void *body)
 {
 	const struct meta_message *kind = call_of(r)->kind;
 	ProtobufCMessage *msg;

@@ -23,8 +23,7 @@ struct node_config {
 	const char *const *metad;
 	uint32_t metad_n;
 	const struct auth_key *key; /* NULL: no TCP between daemons */
-	const char *const
-	    *peer; /* where other nodes reach the devices; may be none with one node */
+	const char *const *peer; /* where other nodes reach the devices; may be none with one node */
 	uint32_t peer_n;
 	uint64_t wait_ns; /* how long requests wait for a device or node that is away; 0: 60 s */
 	uint64_t keepalive_ns;

@@ -71,8 +71,7 @@ static bool is_stable(struct chunk_store *store, device_no dev)
 
 	if (s->local[dev].dev)
 		return s->local[dev].is_stable;
-	return s->remote && s->remote->knows(s->remote, dev) &&
-	       s->remote->is_stable(s->remote, dev);
+	return s->remote && s->remote->knows(s->remote, dev) && s->remote->is_stable(s->remote, dev);
 }
 
 static bool is_local(struct chunk_store *store, device_no dev)

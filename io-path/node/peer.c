@@ -425,8 +425,7 @@ static int hello_reply(struct conn_call *call, int status, const struct frame *f
 		return -E_PROTOCOL;
 	if (get_le32(h.status)) {
 		log_limited(LOG_WARN, ioe_now_ns(p->all->cfg.ioe), "a peer refuses us",
-			    "node=%u why=\"%s\"", p->stats.node,
-			    err_text(-(int)get_le32(h.status)));
+			    "node=%u why=\"%s\"", p->stats.node, err_text(-(int)get_le32(h.status)));
 		return -EACCES;
 	}
 	if (get_le32(h.node) != p->stats.node)

@@ -368,8 +368,7 @@ static void open_attach(struct volume *v, struct volume_open *op)
 }
 
 /* The answer follows at the end of the turn. */
-static void open_finish(struct volumes *vs, struct volume_open *op, int status, const char *fmt,
-			...)
+static void open_finish(struct volumes *vs, struct volume_open *op, int status, const char *fmt, ...)
 {
 	va_list ap;
 

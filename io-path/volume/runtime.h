@@ -381,8 +381,7 @@ void status_advance(struct volume_req *r);
 /* Found or made; NULL: -ENOMEM. */
 struct vol_device *vol_device_get(struct volume *v, device_no dev);
 void vol_device_acked(struct vol_device *d, uint64_t incarnation); /* not stable yet */
-bool vol_device_is_stable(
-    const struct vol_device *d); /* AUTO acknowledges nothing volatile on it */
+bool vol_device_is_stable(const struct vol_device *d); /* AUTO acknowledges nothing volatile on it */
 void vol_devices_free(struct volume *v);
 
 /* walk.c: p->states and the buffer are complete when `then` runs (maybe before this returns). */

@@ -35,10 +35,8 @@ struct volume_open {
 	const char *name;   /* "volume" or "volume@snapshot" */
 	const char *client; /* who opens, for people: "nbd unix pid 12", "nbd 127.0.0.1:4711" */
 	bool read_only;
-	bool
-	    exclusive; /* refuse (-E_IN_USE) while somebody else has it open, and refuse others while we have */
-	bool
-	    remote_client; /* reached over a network that is not this machine: matters for write-cache=auto */
+	bool exclusive; /* refuse (-E_IN_USE) while somebody else has it open, and refuse others while we have */
+	bool remote_client; /* reached over a network that is not this machine: matters for write-cache=auto */
 	void (*done)(struct volume_open *op);
 	/* results */
 	int status; /* -ENOENT, -EINVAL (name), -E_NOT_OWNER (owner_uri set), -E_IN_USE, -E_META_AWAY, -ENOMEM */

@@ -129,8 +129,7 @@ static void volumes_closed(struct vol_task *t)
 	struct volumes *vs = container_of(t, struct volumes, close_task);
 	void (*done)(void *arg) = vs->close_done;
 
-	if (!done ||
-	    !list_empty(&vs->opened)) /* an open refused in this very turn: it asks again */
+	if (!done || !list_empty(&vs->opened)) /* an open refused in this very turn: it asks again */
 		return;
 	vs->close_done = NULL;
 	done(vs->close_arg); /* the last touch */

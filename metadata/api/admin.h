@@ -104,10 +104,9 @@ struct admin_param {
 	enum admin_in in;
 	enum admin_type type;
 	bool required;
-	int64_t min, max; /* INT; max of the others: bytes */
-	int64_t unit;	  /* INT: 0 is 1 */
-	const char
-	    *fallback; /* JSON of what stands for it when it is left out; NULL: it stays out */
+	int64_t min, max;     /* INT; max of the others: bytes */
+	int64_t unit;	      /* INT: 0 is 1 */
+	const char *fallback; /* JSON of what stands for it when it is left out; NULL: it stays out */
 	const char *choices;  /* "a|b|c"; NULL: any */
 	const char *excludes; /* the parameter that cannot be given together with it */
 };
@@ -146,8 +145,7 @@ struct admin_req {
 	enum admin_verb verb;
 	const char *
 	    subject; /* from the path: the name or number of the volume, device, node, pool or job; NULL when the path has none */
-	json_t *
-	    args; /* object: path, query and body by name; what was left out has its default, or is not there */
+	json_t *args; /* object: path, query and body by name; what was left out has its default, or is not there */
 	void (*done)(struct admin_req *r);
 
 	/* results, by admin_answer(), admin_answer_text() or admin_fail() */

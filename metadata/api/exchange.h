@@ -37,8 +37,7 @@ struct http_gate {
 	bool shut;	  /* nothing passes any more */
 	bool told;	  /* drained_msg was posted, or must not be any more */
 	uint32_t waiting; /* exchanges that are the loop's, or on their way there */
-	uint32_t
-	    open; /* all: from the request line until the answer is out or the connection gone */
+	uint32_t open; /* all: from the request line until the answer is out or the connection gone */
 };
 
 struct http_listener {
@@ -65,7 +64,6 @@ struct http {
 
 /* On the loop. */
 void exchange_arrive(struct ioe_msg *m);
-void http_all_answered(
-    struct http *h); /* http.c: an answer has gone out while the close is overdue */
+void http_all_answered(struct http *h); /* http.c: an answer has gone out while the close is overdue */
 
 #endif

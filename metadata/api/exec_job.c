@@ -142,8 +142,7 @@ static void job_cancelled(struct san_req *req)
 
 	if (req->status == -EOPNOTSUPP || req->status == -EINVAL)
 		exec_fail(&op->x, ADMIN_E_NOT_CANCELLABLE, "",
-			  req->status == -EINVAL ? "job %u has ended"
-						 : "job %u can only go forward",
+			  req->status == -EINVAL ? "job %u has ended" : "job %u can only go forward",
 			  op->cancel.job);
 	else if (req->status)
 		no_job(&op->x, req->status, req->errmsg);

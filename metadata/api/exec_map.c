@@ -283,8 +283,7 @@ static void add_segment(struct exec_map *op, json_t *list, const struct segment 
 	while (e && *place < op->places_n && op->places[*place].item < g->item_i)
 		(*place)++;
 	for (; e && *place < op->places_n && op->places[*place].item == g->item_i; (*place)++)
-		json_array_append_new(replicas,
-				      place_json(op, &op->places[*place], from - g->from));
+		json_array_append_new(replicas, place_json(op, &op->places[*place], from - g->from));
 	json_array_append_new(
 	    list, json_pack("{s:I, s:I, s:s, s:I, s:I, s:b, s:b, s:o}", "offset", (json_int_t)from,
 			    "length", (json_int_t)(to - from), "kind", kind_word(e ? e->kind : 0),
@@ -346,8 +345,7 @@ static void map_answer(struct exec_map *op)
 	exec_answer(&op->x, 200,
 		    json_pack("{s:s, s:I, s:I, s:o, s:o}", "volume", v->name, "size_bytes",
 			      (json_int_t)v->size_bytes, "chunk_bytes",
-			      (json_int_t)(1 << v->chunk_shift), "segments", segments,
-			      "next_offset",
+			      (json_int_t)(1 << v->chunk_shift), "segments", segments, "next_offset",
 			      op->end < asked_end ? json_integer((json_int_t)op->end)
 						  : json_null()));
 }

@@ -279,8 +279,7 @@ static void add_uris(json_t *uris, const struct cluster_node *n, const char *vol
 		char uri[CLUSTER_URI_LEN];
 
 		cluster_nbd_uri(n->nbd.list[i], volume, uri);
-		json_array_append_new(uris,
-				      json_pack("{s:i, s:s}", "node", (int)n->no, "uri", uri));
+		json_array_append_new(uris, json_pack("{s:i, s:s}", "node", (int)n->no, "uri", uri));
 	}
 }
 

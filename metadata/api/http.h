@@ -25,13 +25,11 @@ struct http_config {
 	    token; /* wanted on addresses that are not local; NULL: there is none, and they are refused. Copied */
 	void (*submit)(void *arg, struct admin_req *r); /* admin_submit() */
 	void *submit_arg;
-	uint32_t
-	    outstanding_max; /* requests on the loop at once; further ones are 503 busy. 0: 128 */
+	uint32_t outstanding_max; /* requests on the loop at once; further ones are 503 busy. 0: 128 */
 	uint32_t connections_max; /* per address; 0: 256 */
 	uint32_t idle_timeout_s;  /* of a connection that does not send or take anything; 0: 30 */
 	uint32_t idem_max;	  /* keys remembered; 0: IDEM_ENTRIES_MAX */
-	uint64_t
-	    close_timeout_ns; /* how long a close waits for clients to take their answers; 0: 3 s */
+	uint64_t close_timeout_ns; /* how long a close waits for clients to take their answers; 0: 3 s */
 };
 
 struct http;

@@ -8,8 +8,7 @@
 struct reply {
 	int status;
 	const char *type; /* of the contents; static */
-	char *
-	    body; /* owned (mem_free); NULL: there was no memory for it, the connection is closed instead */
+	char *body; /* owned (mem_free); NULL: there was no memory for it, the connection is closed instead */
 	size_t len;
 	char allow[64]; /* 405: the methods there are; else "" */
 };

@@ -76,8 +76,7 @@ static int parse_copy(struct parse *p, const char *uri)
 {
 	if (strlen(uri) > ROUTE_URI_MAX) {
 		admin_error_set(p->error, ADMIN_E_TOO_LARGE, "",
-				"the address of the request is longer than %d bytes",
-				ROUTE_URI_MAX);
+				"the address of the request is longer than %d bytes", ROUTE_URI_MAX);
 		return -EINVAL;
 	}
 	p->path = mem_strdup(uri);

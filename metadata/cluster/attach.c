@@ -47,8 +47,7 @@ static void attach_epochs_told(struct session_call *call, int status,
 			       const ProtobufCMessage *answer);
 static void attach_layers(struct cluster_attach *a);
 static void attach_share(struct cluster_attach *a);
-static void attach_share_told(struct session_call *call, int status,
-			      const ProtobufCMessage *answer);
+static void attach_share_told(struct session_call *call, int status, const ProtobufCMessage *answer);
 static void attach_commit(struct cluster_attach *a);
 static void attach_commit_told(struct session_call *call, int status,
 			       const ProtobufCMessage *answer);
@@ -186,8 +185,7 @@ static void attach_epochs_listed(struct san_req *req)
 		return;
 	}
 	if (a->list.volumes_n)
-		memcpy(a->list.after, a->volumes[a->list.volumes_n - 1].name,
-		       sizeof(a->list.after));
+		memcpy(a->list.after, a->volumes[a->list.volumes_n - 1].name, sizeof(a->list.after));
 	m.epochs = a->epoch_list;
 	m.devices = a->devices;
 	m.n_devices = a->devices_n;
@@ -202,8 +200,7 @@ static int result_of(int status, const ProtobufCMessage *answer)
 	return status || !answer ? status : err_by_name(((const Strata__Result *)answer)->error);
 }
 
-static void attach_epochs_told(struct session_call *call, int status,
-			       const ProtobufCMessage *answer)
+static void attach_epochs_told(struct session_call *call, int status, const ProtobufCMessage *answer)
 {
 	struct cluster_attach *a = container_of(call, struct cluster_attach, call);
 
@@ -331,8 +328,7 @@ static void attach_commit(struct cluster_attach *a)
 	session_ask(a->s, &a->call, CONTROL_RECORDS, &m.base, attach_commit_told);
 }
 
-static void attach_commit_told(struct session_call *call, int status,
-			       const ProtobufCMessage *answer)
+static void attach_commit_told(struct session_call *call, int status, const ProtobufCMessage *answer)
 {
 	struct cluster_attach *a = container_of(call, struct cluster_attach, call);
 

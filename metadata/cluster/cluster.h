@@ -131,8 +131,7 @@ void cluster_open(struct cluster_open *op);
 /* Sessions are gone and no request comes any more: waits for what is under way, then `done`. */
 void cluster_stop(struct cluster *c, void (*done)(void *arg), void *arg);
 void cluster_free(
-    struct cluster
-	*c); /* the memory; nothing is under way, or the (simulated) process was killed */
+    struct cluster *c); /* the memory; nothing is under way, or the (simulated) process was killed */
 
 void cluster_op_begin(struct cluster *c);
 void cluster_op_end(struct cluster *c);

@@ -149,8 +149,7 @@ static int open_record(const struct metastore_item *item, char letter, size_t nu
 		return -E_FORMAT;
 	memcpy(no.b + 4 - number_bytes, key + 1, number_bytes);
 	memcpy(&version, item->value.data, sizeof(version));
-	memcpy(&crc, (const uint8_t *)item->value.data + item->value.len - sizeof(crc),
-	       sizeof(crc));
+	memcpy(&crc, (const uint8_t *)item->value.data + item->value.len - sizeof(crc), sizeof(crc));
 	if (get_le32(crc) != crc32c(item->value.data, item->value.len - sizeof(crc)))
 		return -E_FORMAT;
 	if (get_le32(version) != CODEC_VERSION)

@@ -286,8 +286,7 @@ static void load_done(struct metastore_get *get)
 		p->status = get->status;
 	if (p->status == -E_FORMAT || p->status == -E_VERSION)
 		log_error("a map page is damaged", "layer=%u page=%u error=%s",
-			  (uint32_t)(p->node.key >> 32), (uint32_t)p->node.key,
-			  err_name(p->status));
+			  (uint32_t)(p->node.key >> 32), (uint32_t)p->node.key, err_name(p->status));
 	list_push(&s->cache.loads_free, &load->link);
 	page_resized(s, p);
 	page_loaded(p);

@@ -312,8 +312,7 @@ static void check_map_page(struct check_run *run, const struct metastore_item *i
 	run->layer = layer;
 	l = idtab_get(&run->s->layers, layer);
 	if (!l && !check_lenient(run)) {
-		check_problem(run, "map page %u belongs to layer %u, which is not there", no,
-			      layer);
+		check_problem(run, "map page %u belongs to layer %u, which is not there", no, layer);
 		return;
 	}
 	if (!l)

@@ -183,8 +183,7 @@ static enum exec add_new(struct san *s, struct san_device_add *r)
 	int ret;
 
 	if (r->dev == 0 || r->dev > s->cluster.device)
-		return san_op_fail(&r->req, -EINVAL, "device number %u was never given out",
-				   r->dev);
+		return san_op_fail(&r->req, -EINVAL, "device number %u was never given out", r->dev);
 	if (p && p->devices_n && p->devices[0]->chunk_shift != r->chunk_shift)
 		return san_op_fail(&r->req, -EINVAL,
 				   "the device has chunks of %u KiB, those of its pool have %u",

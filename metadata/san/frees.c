@@ -24,8 +24,7 @@ struct free_out {
 
 static void pull_scan(struct san_frees_pull *r, struct device *d);
 static void pull_scanned(struct scan *sc);
-static void pull_take(struct san_frees_pull *r, struct device *d,
-		      const struct metastore_item *item);
+static void pull_take(struct san_frees_pull *r, struct device *d, const struct metastore_item *item);
 static void pull_end(struct san_frees_pull *r, struct device *d, int status);
 
 /* ---- intents --------------------------------------------------------------------------------------------------------------- */

@@ -109,8 +109,7 @@ static enum exec map_exec(struct san *s, struct san_req *req)
 	if (r->epoch && !volume_owned(s, req, r->volume, r->epoch))
 		return EXEC_DONE;
 	if (!look)
-		return san_op_fail(req, -EINVAL, "volume %s has no layer %u", vol->v.name,
-				   r->layer);
+		return san_op_fail(req, -EINVAL, "volume %s has no layer %u", vol->v.name, r->layer);
 	/* only what is being committed makes it wait */
 	san_op_of(req)->wait = txn_has(s, &vol->obj);
 	for (uint32_t i = 0; i < look->set->n; i++)

@@ -18,10 +18,8 @@ static int find_pages(struct job_step *st);
 static void lose_scan_intents(struct job_step *st, struct device *d);
 static void lose_intents_scanned(struct scan *sc);
 static enum exec lose_exec(struct san *s, struct san_req *req);
-static enum exec lose_entries(struct san *s, struct job_step *st, struct device *d,
-			      struct job *job);
-static enum exec lose_intents(struct san *s, struct job_step *st, struct device *d,
-			      struct job *job);
+static enum exec lose_entries(struct san *s, struct job_step *st, struct device *d, struct job *job);
+static enum exec lose_intents(struct san *s, struct job_step *st, struct device *d, struct job *job);
 static enum exec lose_record(struct san *s, struct job_step *st, struct device *d, struct job *job);
 
 void san_device_lose_step(struct san *s, struct san_job_step *r)

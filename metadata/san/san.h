@@ -59,8 +59,7 @@ struct san_req {
 
 /* ---- life -------------------------------------------------------------------------------------------------------------- */
 
-struct
-    san_callbacks { /* each may be NULL; called from the loop, never from inside a call of the caller's, after the commit in question */
+struct san_callbacks { /* each may be NULL; called from the loop, never from inside a call of the caller's, after the commit in question */
 	/* the device has slots to be freed: pull them with san_frees_pull. Also once for each such device right after san_start. */
 	void (*on_frees)(void *arg, device_no dev);
 	/* a job was created (also by san_volume_delete, san_device_lose), or is to be cancelled: metadata/jobs runs it */
@@ -204,8 +203,7 @@ struct san_volume {
 	uint32_t delete_job; /* state DELETING: the job that does it */
 	/* ownership */
 	uint64_t epoch; /* 0: never opened */
-	uint64_t
-	    epoch_commit; /* the commit that epoch and head belong to: devices that heard less do not know them */
+	uint64_t epoch_commit; /* the commit that epoch and head belong to: devices that heard less do not know them */
 	node_no owner; /* the last one; 0: never opened */
 	struct uuid owner_start;
 	bool is_open, exclusive, read_only;
@@ -543,9 +541,8 @@ void san_device_lose_step(struct san *s, struct san_job_step *r);
 enum { SAN_CHECK_PROBLEMS_MAX = 16, SAN_CHECK_TEXT_MAX = 128 };
 struct san_check {
 	struct san_req req;
-	bool cancel; /* set it: ends soon with -ECANCELED */
-	void (*progress)(
-	    struct san_check *r); /* may be NULL; now and then: pages_n of pages_total */
+	bool cancel;			       /* set it: ends soon with -ECANCELED */
+	void (*progress)(struct san_check *r); /* may be NULL; now and then: pages_n of pages_total */
 	/* results */
 	uint64_t pages_n, pages_total; /* total: an estimate */
 	uint64_t volumes_n, layers_n, entries_n, intents_n, slots_n;
@@ -580,8 +577,7 @@ struct san_event_add {
 void san_event_add(struct san *s, struct san_event_add *r);
 struct san_event_list {
 	struct san_req req;
-	uint64_t
-	    after; /* events with a higher seq, in order; to get the last n: san_event_last() - n */
+	uint64_t after; /* events with a higher seq, in order; to get the last n: san_event_last() - n */
 	struct san_event *events;
 	uint32_t events_max; /* at most SAN_LIST_MAX */
 	uint32_t events_n;   /* results */
@@ -596,8 +592,7 @@ uint64_t san_event_last(const struct san *s);
 struct san_stats { /* since san_open */
 	uint64_t commits, commit_pages, commit_bytes;
 	uint64_t allocs, alloc_chunks; /* requests; slots taken */
-	uint64_t
-	    alloc_commits; /* commits with at least one of those: alloc_chunks / alloc_commits is the batching */
+	uint64_t alloc_commits; /* commits with at least one of those: alloc_chunks / alloc_commits is the batching */
 	uint64_t unmap_chunks, frees; /* slots that left the map; that became free */
 	uint64_t map_requests;
 	uint64_t cache_hits, cache_misses, cache_bytes, cache_pages;

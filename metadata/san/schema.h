@@ -112,8 +112,7 @@ size_t schema_cluster_encode(const struct schema_cluster *c, const struct schema
 			     uint8_t *out);
 int schema_cluster_decode(struct metastore_bytes key, struct metastore_bytes value,
 			  struct schema_cluster *ret_c);
-size_t schema_device_encode(const struct schema_device *d, const struct schema_key *k,
-			    uint8_t *out);
+size_t schema_device_encode(const struct schema_device *d, const struct schema_key *k, uint8_t *out);
 int schema_device_decode(struct metastore_bytes key, struct metastore_bytes value,
 			 struct schema_device *ret_d);
 size_t schema_intent_encode(uint64_t cgen, const struct schema_key *k, uint8_t *out);

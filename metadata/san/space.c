@@ -242,8 +242,7 @@ void space_committed(struct san *s)
 	}
 }
 
-int san_slot_state(const struct san *s, device_no dev, uint32_t slot,
-		   enum san_slot_state *ret_state)
+int san_slot_state(const struct san *s, device_no dev, uint32_t slot, enum san_slot_state *ret_state)
 {
 	const struct device *d = san_device_of(s, dev);
 

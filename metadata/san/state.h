@@ -289,8 +289,7 @@ static inline struct space_page *space_page_of(struct device *d, uint32_t slot)
 /* State changes; the page becomes part of the batch, for which there must be room. */
 void space_use(struct san *s, struct device *d, uint32_t slot);	  /* free -> used */
 void space_unmap(struct san *s, struct device *d, uint32_t slot); /* used -> freeing */
-void space_freed(struct san *s, struct device *d,
-		 uint32_t slot); /* freeing -> free, once durable */
+void space_freed(struct san *s, struct device *d, uint32_t slot); /* freeing -> free, once durable */
 void space_abandon(struct san *s, struct device *d,
 		   uint32_t slot);   /* of a lost device: used -> free */
 void space_committed(struct san *s); /* held slots of the batch are free now */

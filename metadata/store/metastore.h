@@ -80,8 +80,7 @@ struct metastore_commit {
 	void (*done)(struct metastore_commit *r);
 	/* results */
 	int status; /* -E_GUARD: a guard did not hold, nothing changed */
-	uint64_t
-	    commit; /* number of this commit: grows by one with each, never repeats, survives restarts */
+	uint64_t commit; /* number of this commit: grows by one with each, never repeats, survives restarts */
 	struct list link;
 	struct metastore *store;
 };

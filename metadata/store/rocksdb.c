@@ -534,8 +534,7 @@ static void options_set(struct rocks *s)
 
 	rocksdb_block_based_options_set_block_cache(t, s->cache);
 	rocksdb_block_based_options_set_block_size(t, BLOCK_LEN);
-	rocksdb_block_based_options_set_filter_policy(t,
-						      rocksdb_filterpolicy_create_bloom_full(10));
+	rocksdb_block_based_options_set_filter_policy(t, rocksdb_filterpolicy_create_bloom_full(10));
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(t, 1);
 	rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(t, 1);

@@ -8,8 +8,7 @@
 struct file {
 	struct ioe_file base;
 	int fd;
-	uint64_t
-	    limit_bytes; /* writes end here: a file grows by file_resize() only; UINT64_MAX: the kernel knows */
+	uint64_t limit_bytes; /* writes end here: a file grows by file_resize() only; UINT64_MAX: the kernel knows */
 	bool is_block_device, is_direct, has_volatile_cache, never_blocks;
 };
 

@@ -170,8 +170,7 @@ uint64_t host_wait_ns(struct host *h, uint64_t deadline_ns)
 {
 	uint64_t until = MIN(deadline_ns, timers_next_ns(&h->timers));
 
-	if (until == 0 || engine_has_work(&h->ioe) || !list_empty(&h->dirs) ||
-	    !list_empty(&h->sync))
+	if (until == 0 || engine_has_work(&h->ioe) || !list_empty(&h->dirs) || !list_empty(&h->sync))
 		return 0;
 	if (until == UINT64_MAX)
 		return UINT64_MAX;

@@ -297,8 +297,7 @@ void ioe_write(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t of
 	file_request(e, r, IOE_WRITE, f, off, (void *)(uintptr_t)buf, len, done);
 }
 
-void ioe_fsync(struct ioe *e, struct ioe_req *r, struct ioe_file *f,
-	       void (*done)(struct ioe_req *r))
+void ioe_fsync(struct ioe *e, struct ioe_req *r, struct ioe_file *f, void (*done)(struct ioe_req *r))
 {
 	file_request(e, r, IOE_FSYNC, f, 0, NULL, 0, done);
 }
@@ -340,8 +339,7 @@ void ioe_send(struct ioe *e, struct ioe_req *r, struct ioe_sock *s, struct iovec
 	sock_request(e, r, IOE_SEND, s, iov, iov_n, done);
 }
 
-void ioe_connect(struct ioe *e, struct ioe_req *r, const char *addr,
-		 void (*done)(struct ioe_req *r))
+void ioe_connect(struct ioe *e, struct ioe_req *r, const char *addr, void (*done)(struct ioe_req *r))
 {
 	request_begin(e, r, IOE_CONNECT, done);
 	r->sock = NULL;

@@ -207,8 +207,7 @@ struct ioe_file_info {
 /* What changes names, sizes and space (create, resize, reserve, unlink, rename, mkdir, store) is durable when it has returned 0.
  *
  * errmsg (ERRMSG_LEN bytes, may be NULL) says what is wrong in a sentence, e.g. "in use by pid 123". */
-int ioe_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f,
-		  char *errmsg);
+int ioe_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f, char *errmsg);
 void ioe_file_close(struct ioe *e, struct ioe_file *f); /* nothing in flight; gives up the lock */
 void ioe_file_info(struct ioe_file *f, struct ioe_file_info *ret_info);
 /* Files only (-EINVAL); sparse. */

@@ -98,8 +98,7 @@ struct sim_trace {
 	int status;
 };
 uint64_t sim_trace_hash(struct sim_world *w);
-void sim_trace_set(struct sim_world *w, void (*fn)(void *arg, const struct sim_trace *t),
-		   void *arg);
+void sim_trace_set(struct sim_world *w, void (*fn)(void *arg, const struct sim_trace *t), void *arg);
 
 /* ---- disks --------------------------------------------------------------------------------------------------------------- */
 

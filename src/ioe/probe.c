@@ -36,8 +36,7 @@ static int probe(blkid_probe pr, const char *path, char *errmsg)
 		return -E_FOREIGN;
 	case -2:
 		if (errmsg)
-			snprintf(errmsg, ERRMSG_LEN, "%s carries signatures of several kinds",
-				 path);
+			snprintf(errmsg, ERRMSG_LEN, "%s carries signatures of several kinds", path);
 		return -E_FOREIGN;
 	default:
 		if (errmsg)

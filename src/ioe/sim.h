@@ -219,8 +219,7 @@ void sim_fs_free(struct sim_machine *m);
 void sim_shm_put(struct sim_shm *shm);
 void sim_shm_close_all(struct sim_proc *p);
 
-int sim_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f,
-		  char *errmsg);
+int sim_file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f, char *errmsg);
 void sim_file_close(struct ioe *e, struct ioe_file *f);
 void sim_file_info(struct ioe_file *f, struct ioe_file_info *ret_info);
 int sim_file_resize(struct ioe *e, struct ioe_file *f, uint64_t size_bytes);
@@ -332,8 +331,7 @@ void sim_socks_close(struct sim_proc *p); /* orderly */
 void sim_socks_reset(struct sim_proc *p); /* the process was killed */
 void sim_socks_free(struct sim_proc *p);  /* the memory of either */
 /* The end of a connection becomes a socket of its process; NULL: no memory. */
-struct sim_sock *sim_sock_attach(struct sim_proc *p, struct sim_conn *c, int side,
-				 const char *peer);
+struct sim_sock *sim_sock_attach(struct sim_proc *p, struct sim_conn *c, int side, const char *peer);
 int sim_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
 void sim_sock_shutdown(struct ioe *e, struct ioe_sock *s);
 void sim_sock_close(struct ioe *e, struct ioe_sock *s);

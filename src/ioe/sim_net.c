@@ -345,8 +345,7 @@ void sim_net_cut(struct sim_world *w, struct sim_machine *a, struct sim_machine 
 	list_for_each (l, &w->conns) {
 		struct sim_conn *c = list_entry(l, struct sim_conn, link);
 
-		if ((c->end[0].m == a && c->end[1].m == b) ||
-		    (c->end[0].m == b && c->end[1].m == a))
+		if ((c->end[0].m == a && c->end[1].m == b) || (c->end[0].m == b && c->end[1].m == a))
 			conn_heal(c);
 	}
 }

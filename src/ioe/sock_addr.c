@@ -92,8 +92,7 @@ void sock_addr_format(const struct sock_addr *a, char text[IOE_ADDR_MAX])
 		return;
 	case AF_INET:
 		snprintf(text, IOE_ADDR_MAX, "%s:%u",
-			 inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host)),
-			 ntohs(in->sin_port));
+			 inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host)), ntohs(in->sin_port));
 		return;
 	case AF_INET6:
 		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));

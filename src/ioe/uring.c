@@ -36,8 +36,7 @@ struct uring {
 	bool started;		       /* the loop's thread has taken the ring */
 	bool wake_armed, signal_armed; /* the ring watches wake_fd, signal_fd */
 	bool is_late;		       /* the turn before has left its SQEs to this one */
-	uint32_t
-	    patient_n; /* SQEs not yet submitted that wait for others: receives, polls, wakes */
+	uint32_t patient_n; /* SQEs not yet submitted that wait for others: receives, polls, wakes */
 	uint32_t in_kernel; /* file requests */
 	uint64_t wake_count;
 	/* Messages of sends that wait in the ring for the next submit; the kernel copies them then. */

@@ -9,8 +9,7 @@
 
 #include "src/base/mem.h"
 
-int auth_key_load(struct ioe *e, const char *path, struct auth_key *ret_key,
-		  char errmsg[ERRMSG_LEN])
+int auth_key_load(struct ioe *e, const char *path, struct auth_key *ret_key, char errmsg[ERRMSG_LEN])
 {
 	const char *at;
 	char *data;

@@ -31,8 +31,7 @@ struct link_config {
 	const struct link_ops *ops;
 	uint32_t body_max, data_max;
 	uint32_t buf_bytes; /* receive buffer to begin with; 0: 16 KiB */
-	uint64_t
-	    queue_bytes_max; /* of copies waiting to be sent; 0: 16 MiB. A peer that lets more pile up is cut off */
+	uint64_t queue_bytes_max; /* of copies waiting to be sent; 0: 16 MiB. A peer that lets more pile up is cut off */
 };
 
 /* A frame to send. The caller's, with body and data, until `sent`, which is the last touch. */

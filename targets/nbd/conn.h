@@ -55,8 +55,7 @@ struct nbd_server {
 	struct list listeners, conns;
 	uint64_t last_id;
 	uint32_t conns_n;
-	struct nbd_server_info
-	    past; /* counters; those of living connections are added on request */
+	struct nbd_server_info past; /* counters; those of living connections are added on request */
 	/* set by nbd_server_close() */
 	bool closing, ending;
 	struct ioe_req end;
@@ -180,9 +179,8 @@ bool handshake_input(struct nbd_conn *c); /* true: used something up, call again
 /* Allocates what transmission needs. -ENOMEM */
 int transmission_new(struct nbd_conn *c);
 void transmission_free(struct nbd_conn *c);
-bool request_input(struct nbd_conn *c); /* true: used something up, call again */
-void request_skipped(
-    struct nbd_conn *c); /* the payload of the refused write `filling` has passed */
+bool request_input(struct nbd_conn *c);	  /* true: used something up, call again */
+void request_skipped(struct nbd_conn *c); /* the payload of the refused write `filling` has passed */
 void request_release(struct nbd_request *r);
 
 /* ---- reply.c ---------------------------------------------------------------------------------------------------------- */

@@ -35,14 +35,12 @@ void option_meta_context(struct nbd_conn *c)
 	int r = export_name_take(&data, cursor_be32(&data), name);
 	uint32_t queries_n = cursor_be32(&data);
 
-	if (hs->option ==
-	    NBD_OPT_SET_META_CONTEXT) { /* replaces what was set, also when it fails */
+	if (hs->option == NBD_OPT_SET_META_CONTEXT) { /* replaces what was set, also when it fails */
 		hs->contexts = 0;
 		hs->contexts_export[0] = '\0';
 	}
 	if (!c->structured) {
-		option_finish(c, NBD_REP_ERR_INVALID,
-			      "structured replies must be negotiated first");
+		option_finish(c, NBD_REP_ERR_INVALID, "structured replies must be negotiated first");
 		return;
 	}
 	queries = data;

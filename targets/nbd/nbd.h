@@ -28,8 +28,7 @@ struct nbd_server;
 struct nbd_limits {	      /* 0 takes the default in brackets */
 	uint32_t connections; /* at once; one more is closed as it comes [256] */
 	uint32_t requests;    /* in flight, per connection [128] */
-	uint64_t
-	    pool_bytes; /* data in flight, per connection; the largest request is 8 KiB less, at most 32 MiB [36 MiB] */
+	uint64_t pool_bytes; /* data in flight, per connection; the largest request is 8 KiB less, at most 32 MiB [36 MiB] */
 	uint64_t handshake_ns; /* from accept to transmission [30 s] */
 	uint64_t drain_ns;     /* to take the last answers, once a connection is to end [5 s] */
 };
@@ -73,8 +72,7 @@ int nbd_server_conn_next(struct nbd_server *s, uint64_t after, struct nbd_conn_i
 struct nbd_server_info {
 	uint32_t listeners, connections;
 	uint64_t accepted, refused; /* since start; refused: over the limit */
-	uint64_t
-	    broken; /* connections closed because the peer broke the protocol or was too slow */
+	uint64_t broken; /* connections closed because the peer broke the protocol or was too slow */
 	uint64_t requests, errors, read_bytes,
 	    written_bytes; /* of all connections, past ones too */
 };

@@ -25,9 +25,8 @@ struct pool {
 /* A pool below this is not worth trimming. */
 enum { POOL_KEEP_PAGES = (1 << 20) / BLOCK_BYTES };
 
-int pool_init(struct pool *p,
-	      uint64_t len_bytes); /* rounded down to pages, at least one; -ENOMEM */
-void pool_free(struct pool *p);	   /* zeroed or initialised; nothing may be out */
+int pool_init(struct pool *p, uint64_t len_bytes); /* rounded down to pages, at least one; -ENOMEM */
+void pool_free(struct pool *p);			   /* zeroed or initialised; nothing may be out */
 
 /* A run of n >= 1 pages, or NULL when there is none now. */
 uint8_t *pool_take(struct pool *p, uint32_t n);

@@ -253,8 +253,7 @@ static void reply_read(struct batch *b, struct nbd_request *r)
 
 /* ---- BLOCK_STATUS ----------------------------------------------------------------------------------------------------- */
 
-static_assert(VOLUME_EXTENT_HOLE == (int)NBD_STATE_HOLE &&
-		  VOLUME_EXTENT_ZERO == (int)NBD_STATE_ZERO,
+static_assert(VOLUME_EXTENT_HOLE == (int)NBD_STATE_HOLE && VOLUME_EXTENT_ZERO == (int)NBD_STATE_ZERO,
 	      "flags go as they are");
 
 /* The extents in wire form, over the volume's own in the same memory (never longer). Equal neighbours become one, and nothing reaches

@@ -90,8 +90,7 @@ static void slot_go(struct slot *s)
 	struct file_run *run = s->run;
 
 	if (run->is_write)
-		ioe_write(run->e, &s->req, run->f, next_off(&run->random), s->buf, BLOCK,
-			  slot_done);
+		ioe_write(run->e, &s->req, run->f, next_off(&run->random), s->buf, BLOCK, slot_done);
 	else
 		ioe_read(run->e, &s->req, run->f, next_off(&run->random), s->buf, BLOCK, slot_done);
 }

@@ -285,8 +285,7 @@ void history_text(const struct block_history *h, char *text, size_t room)
 		for (size_t s = 0; v->torn && s < PATTERN_SECTORS; s++)
 			append(text, room, "%c%" PRIu64, s ? '/' : ' ', v->torn[s]);
 		append(text, room, "%s%s%s%s", i == 0 && h->lost_n == 0 ? " durable" : "",
-		       i < h->lost_n ? " lost" : "", v->gone ? " gone" : "",
-		       v->live ? " live" : "");
+		       i < h->lost_n ? " lost" : "", v->gone ? " gone" : "", v->live ? " live" : "");
 	}
 	append(text, room, "%s%s", h->in_flight ? " (last in flight)" : "",
 	       h->torn_ok ? " (may be torn)" : "");

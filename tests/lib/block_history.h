@@ -35,8 +35,7 @@ struct block_version {
 struct block_history {
 	struct block_version *v; /* NULL: a durable hole */
 	uint16_t n, room;
-	uint16_t
-	    lost_n; /* versions that were there at the last loss and have not been seen since: the first ones */
+	uint16_t lost_n; /* versions that were there at the last loss and have not been seen since: the first ones */
 	bool in_flight; /* the last version */
 	bool listed;	/* in the list of histories that somebody keeps; a reset leaves it */
 	bool torn_ok;	/* may be a mixture of the first lost_n */

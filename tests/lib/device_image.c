@@ -160,8 +160,7 @@ void image_clear(struct image *im, const struct image_chunk *at, uint32_t block,
 {
 	static struct call c;
 
-	c = (struct call){
-	    .req = {.op = CHUNK_CLEAR, .flags = flags, .block = block, .blocks_n = n}};
+	c = (struct call){.req = {.op = CHUNK_CLEAR, .flags = flags, .block = block, .blocks_n = n}};
 	submit(im, &c, at);
 }
 

@@ -52,8 +52,7 @@ void image_flip(struct image *im, uint64_t off); /* one bit of this byte */
 
 /* The home that counts, or the other one. */
 uint8_t image_slot_page_home(struct image *im, uint32_t page);
-void image_slot_page_get(struct image *im, uint32_t page, uint8_t home,
-			 struct fmt_slot_page *ret_p);
+void image_slot_page_get(struct image *im, uint32_t page, uint8_t home, struct fmt_slot_page *ret_p);
 void image_slot_page_put(struct image *im, uint32_t page, uint8_t home, struct fmt_slot_page *p);
 
 #endif

@@ -100,8 +100,7 @@ static void faults_begin(struct device_workload *wl)
 static void faults_end(struct device_workload *wl)
 {
 	if (wl->dw.faults)
-		workload_log(wl, "faults end, %llu so far",
-			     (unsigned long long)wl->dw.faults_fired);
+		workload_log(wl, "faults end, %llu so far", (unsigned long long)wl->dw.faults_fired);
 	wl->dw.faults = 0;
 	wl->fault_steps_left = 0;
 }

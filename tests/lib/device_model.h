@@ -68,10 +68,9 @@ struct model_op {
 	uint64_t seq; /* of the submission */
 	uint64_t id;  /* WRITE: of the data */
 	uint32_t may; /* enum model_outcome */
-	uint64_t
-	    late_event; /* something made it too late in this very event, whose order nobody can see */
-	bool begun;	/* histories hold its versions */
-	bool frees;	/* FREE: it has an effect */
+	uint64_t late_event; /* something made it too late in this very event, whose order nobody can see */
+	bool begun;	     /* histories hold its versions */
+	bool frees;	     /* FREE: it has an effect */
 	uint64_t tenant; /* cgen of the slot's contents it was begun on */
 };
 

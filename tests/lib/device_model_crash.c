@@ -229,8 +229,7 @@ void model_epoch_submit(struct device_model *m, volume_id v, uint64_t epoch, lay
 	}
 }
 
-void model_epoch_done(struct device_model *m, volume_id v, uint64_t epoch, layer_id head,
-		      int status)
+void model_epoch_done(struct device_model *m, volume_id v, uint64_t epoch, layer_id head, int status)
 {
 	struct model_volume *vol = &m->volumes[v];
 
@@ -260,8 +259,7 @@ void model_layer_done(struct device_model *m, layer_id layer, int status)
 		if (l->asked.commit > l->durable.commit)
 			l->durable = l->asked;
 		l->asked = (struct device_layer){0};
-	} else if (!(status == -E_DEVICE_FAILED && m->may_fail) &&
-		   !(status == -EIO && m->may_eio)) {
+	} else if (!(status == -E_DEVICE_FAILED && m->may_fail) && !(status == -EIO && m->may_eio)) {
 		model_fail(m, "keeping a record of layer %u: %s", layer, err_name(status));
 	}
 }

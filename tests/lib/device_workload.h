@@ -100,8 +100,7 @@ void workload_step(struct device_workload *wl); /* submits something, runs a few
 void workload_submit_some(struct device_workload *wl);
 void workload_drain(struct device_workload *wl);
 void workload_crashed(
-    struct device_workload
-	*wl); /* the world was killed or lost power: nothing is in flight any more */
+    struct device_workload *wl); /* the world was killed or lost power: nothing is in flight any more */
 /* After a successful open: tells the device again what may have been lost, then reads `percent` of everything. */
 void workload_recover(struct device_workload *wl, uint32_t percent);
 /* One request, filled in but for what every request has. */

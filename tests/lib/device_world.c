@@ -94,8 +94,7 @@ void world_run_until(struct device_world *dw, const bool *flag, const char *what
 
 	while (!*flag && !dw->stopped && !world_failed(dw)) {
 		if (!world_step(dw) && !dw->stopped)
-			model_fail(dw->model, "%s never completes: nothing is left to happen",
-				   what);
+			model_fail(dw->model, "%s never completes: nothing is left to happen", what);
 		else if (sim_now_ns(dw->w) > end_ns)
 			model_fail(dw->model, "%s does not complete in two minutes", what);
 	}

@@ -67,8 +67,7 @@ struct device_world {
 	uint32_t fault_percent; /* of the requests they apply to */
 	uint64_t faults_fired;
 	bool in_doubt; /* it came back from a power loss: blocks may still have to be verified */
-	bool
-	    flush_failed; /* a device flush failed since format: what was not flushed then may never become durable */
+	bool flush_failed; /* a device flush failed since format: what was not flushed then may never become durable */
 	uint64_t disk_writes; /* requests that changed the disk */
 
 	/* what the next open must make of it */

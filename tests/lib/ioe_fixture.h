@@ -55,8 +55,7 @@ void ioe_wait_count(struct ioe_fixture *fx, const int *n, int want);
 void ioe_run_for(struct ioe_fixture *fx, uint64_t ns);
 
 /* One request, from submit to status. */
-int ioe_sync_read(struct ioe_fixture *fx, struct ioe_file *f, uint64_t off, void *buf,
-		  uint64_t len);
+int ioe_sync_read(struct ioe_fixture *fx, struct ioe_file *f, uint64_t off, void *buf, uint64_t len);
 int ioe_sync_write(struct ioe_fixture *fx, struct ioe_file *f, uint64_t off, const void *buf,
 		   uint64_t len);
 int ioe_sync_fsync(struct ioe_fixture *fx, struct ioe_file *f);

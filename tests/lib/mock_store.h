@@ -73,8 +73,7 @@ void mock_store_power_loss(struct mock_store *m,
 void mock_store_drop(struct mock_store *m, device_no dev, uint32_t slot, uint64_t cgen,
 		     bool may_hold_data);
 /* The slot for cgen, NULL: it holds nothing of it. */
-struct mock_slot *mock_store_slot(struct mock_store *m, device_no dev, uint32_t slot,
-				  uint64_t cgen);
+struct mock_slot *mock_store_slot(struct mock_store *m, device_no dev, uint32_t slot, uint64_t cgen);
 /* Puts a block in place, stable; opens the slot. */
 void mock_store_put(struct mock_store *m, device_no dev, uint32_t slot, uint64_t cgen,
 		    layer_id layer, uint32_t chunk, uint32_t block, enum block_state state,

@@ -238,8 +238,7 @@ int fx_update(struct san_fixture *fx, const struct san_volume *v, uint64_t epoch
 struct map_entry fx_lookup(struct san_fixture *fx, const struct san_volume *v, uint32_t chunk)
 {
 	struct san_map_item item = {.entry = {.kind = MAP_UNMAPPED}};
-	struct san_map op = {
-	    .volume = v->id, .first = chunk, .n = 1, .items = &item, .items_max = 1};
+	struct san_map op = {.volume = v->id, .first = chunk, .n = 1, .items = &item, .items_max = 1};
 
 	assert_int_equal(SAN_CALL(fx, san_map, &op), 0);
 	return item.entry;

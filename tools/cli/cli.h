@@ -66,8 +66,7 @@ bool cli_number(const struct cli *c, const char *what, const char *text, uint64_
 /* One exchange. body may be NULL (borrowed). On EXIT_OK *ret_answer is the parsed answer, the caller's to json_decref (JSON null for an empty one).
  * On anything else the reason and the server's hint are on stderr. `path` is "/v1/..." with its query; names in it go through
  * api_escape. A 202 with {"job"} is followed, with progress on stderr when that is a terminal, unless `async`. */
-int api_call(struct cli *c, const char *method, const char *path, json_t *body,
-	     json_t **ret_answer);
+int api_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret_answer);
 int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async,
 		 json_t **ret_answer);
 /* All pages of a list: calls `path` with ?limit= and ?after= until the end; *ret_items is an array. `path` has no query. */

@@ -112,8 +112,7 @@ int cmd_device_add(struct cli *c)
 	absolute = c->args[0][0] == '/' ? mem_strdup(c->args[0]) : NULL;
 	if (!absolute) {
 		char *cwd =
-		    getcwd(NULL,
-			   0); /* the path is on the node; a relative one means this machine */
+		    getcwd(NULL, 0); /* the path is on the node; a relative one means this machine */
 
 		absolute = cwd ? mem_printf("%s/%s", cwd, c->args[0]) : NULL;
 		free(cwd);

@@ -359,13 +359,11 @@ static void fsck_missing(struct fsck_run *f)
 static int fsck_report(struct fsck_run *f)
 {
 	if (f->c->json)
-		print_json(json_pack("{s:o, s:i, s:I, s:i, s:i}", "findings", f->findings,
-				     "devices", (int)f->devices_n, "chunks",
-				     (json_int_t)f->chunks_n, "errors", (int)f->errors, "warnings",
-				     (int)f->warnings));
+		print_json(json_pack("{s:o, s:i, s:I, s:i, s:i}", "findings", f->findings, "devices",
+				     (int)f->devices_n, "chunks", (json_int_t)f->chunks_n, "errors",
+				     (int)f->errors, "warnings", (int)f->warnings));
 	else
 		printf("%u devices, %llu chunks mapped: %s\n", f->devices_n,
-		       (unsigned long long)f->chunks_n,
-		       f->errors ? "NOT consistent" : "consistent");
+		       (unsigned long long)f->chunks_n, f->errors ? "NOT consistent" : "consistent");
 	return f->errors ? EXIT_UNHEALTHY : EXIT_OK;
 }

@@ -356,8 +356,7 @@ int cworld_events(struct cworld *w, const char *code)
 	size_t i;
 	int n = 0;
 
-	assert_int_equal(cworld_admin(w, ADMIN_EVENT_LIST, NULL, "{\"limit\": 1000}", &answer),
-			 200);
+	assert_int_equal(cworld_admin(w, ADMIN_EVENT_LIST, NULL, "{\"limit\": 1000}", &answer), 200);
 	json_array_foreach (json_object_get(answer, "items"), i, e) {
 		n += strcmp(json_string_value(json_object_get(e, "code")), code) == 0;
 	}

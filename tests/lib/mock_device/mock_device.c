@@ -85,8 +85,7 @@ static void delay_over(struct ioe_req *req)
 	close_step(dev);
 }
 
-static struct delay *later(struct ioe *e, struct device *dev, void *arg,
-			   void (*fn)(struct delay *d))
+static struct delay *later(struct ioe *e, struct device *dev, void *arg, void (*fn)(struct delay *d))
 {
 	struct delay *d = mem_zalloc(sizeof(*d));
 

@@ -373,8 +373,7 @@ static void submit_check(struct volume_handle *h, const struct volume_req *r)
 		check(r->extents_max >= 1);
 	check(!(r->flags & VOLUME_F_FUA) || r->op == VOLUME_WRITE || r->op == VOLUME_WRITE_ZEROES ||
 	      r->op == VOLUME_DISCARD);
-	check(!(r->flags & (VOLUME_F_NO_HOLE | VOLUME_F_FAST_ZERO)) ||
-	      r->op == VOLUME_WRITE_ZEROES);
+	check(!(r->flags & (VOLUME_F_NO_HOLE | VOLUME_F_FAST_ZERO)) || r->op == VOLUME_WRITE_ZEROES);
 	check(!(r->flags & VOLUME_F_ONE_EXTENT) || r->op == VOLUME_STATUS);
 }
 

@@ -104,8 +104,7 @@ static void connect_done(struct ioe_req *r)
 	peer_push(p);
 }
 
-void nbd_peer_connect_begin(struct nbd_peer *p, struct sim_world *w, struct ioe *e,
-			    const char *addr)
+void nbd_peer_connect_begin(struct nbd_peer *p, struct sim_world *w, struct ioe *e, const char *addr)
 {
 	*p = (struct nbd_peer){.w = w, .e = e, .connecting = true, .reading = true};
 	ioe_connect(e, &p->connect, addr, connect_done);
@@ -487,8 +486,7 @@ uint32_t nbd_peer_do_write(struct nbd_peer *p, uint16_t flags, uint64_t off, con
 	return a.error;
 }
 
-uint32_t nbd_peer_do_read(struct nbd_peer *p, uint16_t flags, uint64_t off, void *data,
-			  uint32_t len)
+uint32_t nbd_peer_do_read(struct nbd_peer *p, uint16_t flags, uint64_t off, void *data, uint32_t len)
 {
 	uint64_t covered = 0;
 	uint32_t error = 0, contents = 0;

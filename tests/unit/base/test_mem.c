@@ -107,8 +107,7 @@ static void contents_are_as_promised(void **state)
 	mem_free(q);
 	assert_null(mem_zalloc_array(SIZE_MAX / 2, 3));
 	assert_null(mem_realloc(NULL, SIZE_MAX / 2, 3));
-	for (int kind = 0; kind < 3;
-	     kind++) { /* nothing is something, so that NULL means failure */
+	for (int kind = 0; kind < 3; kind++) { /* nothing is something, so that NULL means failure */
 		q = kind == 0 ? mem_alloc(0) : kind == 1 ? mem_zalloc(0) : mem_zalloc_array(0, 5);
 		assert_non_null(q);
 		mem_free(q);

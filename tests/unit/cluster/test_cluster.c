@@ -150,8 +150,7 @@ static void adding_a_device_can_be_repeated(void **state)
 	expect_error(409, "exists", ADMIN_DEVICE_ADD, NULL,
 		     "{\"node\": 1, \"path\": \"/n1-disk1\"}");
 	mock_medium("/signed")->foreign = true;
-	expect_error(409, "foreign", ADMIN_DEVICE_ADD, NULL,
-		     "{\"node\": 1, \"path\": \"/signed\"}");
+	expect_error(409, "foreign", ADMIN_DEVICE_ADD, NULL, "{\"node\": 1, \"path\": \"/signed\"}");
 	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
 				      "{\"node\": \"1\", \"path\": \"/signed\", \"force\": true}",
 				      &answer),
@@ -449,11 +448,9 @@ static void slots_come_back_also_when_somebody_dies(void **state)
 		assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
 		assert_int_equal(cworld_int(answer, "used_bytes"), 0);
 		json_decref(answer);
-		assert_true(mock_medium("/n1-disk1")->frees + mock_medium("/n1-disk2")->frees >=
-			    50);
+		assert_true(mock_medium("/n1-disk1")->frees + mock_medium("/n1-disk2")->frees >= 50);
 		for (int i = 0; i < MOCK_SLOTS; i++)
-			assert_int_equal(mock_medium("/n1-disk1")->slots[i].state,
-					 DEVICE_SLOT_FREE);
+			assert_int_equal(mock_medium("/n1-disk1")->slots[i].state, DEVICE_SLOT_FREE);
 		cworld_free(&w);
 	}
 }

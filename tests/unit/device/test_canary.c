@@ -291,8 +291,7 @@ static void change(struct chunk_req *r, struct fake_slot *s)
 			  r->op == CHUNK_WRITE	    ? BLOCK_DATA
 			  : r->flags & CHUNK_F_ZERO ? BLOCK_ZERO
 						    : BLOCK_HOLE,
-			  r->op == CHUNK_WRITE ? (uint8_t *)r->buf + (size_t)i * BLOCK_BYTES
-					       : NULL);
+			  r->op == CHUNK_WRITE ? (uint8_t *)r->buf + (size_t)i * BLOCK_BYTES : NULL);
 	if (stable && disk.bug != STABLE_IS_NOT) {
 		if (!disk.durable[r->slot].id.open)
 			slot_clear(&disk.durable[r->slot]);
@@ -458,8 +457,7 @@ int device_slot_get(struct device *dev, uint32_t slot, struct device_slot *ret_s
 uint64_t device_block_offset(struct device *dev, uint32_t slot, uint32_t block)
 {
 	(void)dev;
-	return ((uint64_t)32 << 20) + ((uint64_t)slot << disk.shift) +
-	       (uint64_t)block * BLOCK_BYTES;
+	return ((uint64_t)32 << 20) + ((uint64_t)slot << disk.shift) + (uint64_t)block * BLOCK_BYTES;
 }
 
 /* ---- the tests ------------------------------------------------------------------------------------------------------------------ */

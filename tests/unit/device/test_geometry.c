@@ -33,8 +33,7 @@ static void check_group(const struct geometry *geo, const struct geo_group *g, u
 	assert_int_equal(geometry_slot_offset(geo, g->base.slots), slots);
 	last = g->base.slots + g->n.slots - 1;
 	assert_int_equal(geometry_slot_offset(geo, last), slots + (g->n.slots - 1) * chunk);
-	assert_int_equal(geometry_slot_page_of(geo, last),
-			 g->base.slot_pages + g->n.slot_pages - 1);
+	assert_int_equal(geometry_slot_page_of(geo, last), g->base.slot_pages + g->n.slot_pages - 1);
 	assert_int_equal(geometry_table_page_of(geo, last),
 			 g->base.table_pages + g->n.table_pages - 1);
 }

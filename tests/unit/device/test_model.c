@@ -73,8 +73,7 @@ static void on_abort(int sig)
 {
 	if (running) {
 		workload_print_log(running);
-		fprintf(stderr, "seed %" PRIu64 ", step %u: aborted\n", running_seed,
-			running->step);
+		fprintf(stderr, "seed %" PRIu64 ", step %u: aborted\n", running_seed, running->step);
 	}
 	signal(sig, SIG_DFL);
 }

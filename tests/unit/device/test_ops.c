@@ -123,8 +123,7 @@ static void overlapping_requests_are_executed_in_their_order(void **state)
 			    q[i - 1]->r.block > q[i]->r.block ? q[i - 1]->r.block : q[i]->r.block;
 
 			assert_memory_equal(q[i]->buf + (from - q[i]->r.block) * BLOCK_BYTES,
-					    q[i - 1]->buf +
-						(from - q[i - 1]->r.block) * BLOCK_BYTES,
+					    q[i - 1]->buf + (from - q[i - 1]->r.block) * BLOCK_BYTES,
 					    BLOCK_BYTES);
 		}
 	}

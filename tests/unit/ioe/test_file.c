@@ -420,8 +420,7 @@ static void a_locked_file_is_in_use(void **state)
 	struct ioe *other = ioe_fixture_another(fx);
 	struct ioe_file *f, *g;
 
-	assert_int_equal(ioe_file_open(fx->e, path, IOE_OPEN_CREATE | IOE_OPEN_LOCK, &f, errmsg),
-			 0);
+	assert_int_equal(ioe_file_open(fx->e, path, IOE_OPEN_CREATE | IOE_OPEN_LOCK, &f, errmsg), 0);
 	assert_int_equal(ioe_file_open(fx->e, path, IOE_OPEN_LOCK, &g, errmsg), -E_IN_USE);
 	assert_int_equal(ioe_file_open(other, path, IOE_OPEN_LOCK, &g, errmsg), -E_IN_USE);
 	assert_int_equal(ioe_file_open(other, path, IOE_OPEN_LOCK, &g, NULL), -E_IN_USE);

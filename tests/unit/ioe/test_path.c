@@ -38,8 +38,7 @@ static void small_files_are_stored_and_loaded(void **state)
 	if (fx->engine != ON_SIM) {
 		assert_int_equal(stat(path, &st), 0);
 		assert_int_equal(st.st_mode & 0777, 0600);
-		assert_int_equal(ioe_file_store(fx->e, ioe_fixture_path(fx, "no/dir"), "x", 1,
-						0600),
+		assert_int_equal(ioe_file_store(fx->e, ioe_fixture_path(fx, "no/dir"), "x", 1, 0600),
 				 -ENOENT);
 	}
 	assert_int_equal(ioe_unlink(fx->e, path), 0);
@@ -106,14 +105,12 @@ static void names_and_directories(void **state)
 	assert_int_equal(ioe_file_store(fx->e, ioe_fixture_path(fx, "d/a"), "a", 1, 0600), 0);
 	assert_int_equal(ioe_file_store(fx->e, ioe_fixture_path(fx, "d/b"), "b", 1, 0600), 0);
 	assert_int_equal(ioe_mkdir(fx->e, ioe_fixture_path(fx, "d/a"), 0700), -EEXIST);
-	assert_int_equal(ioe_rename(fx->e, ioe_fixture_path(fx, "d/a"),
-				    ioe_fixture_path(fx, "d/b")),
+	assert_int_equal(ioe_rename(fx->e, ioe_fixture_path(fx, "d/a"), ioe_fixture_path(fx, "d/b")),
 			 0);
 	assert_int_equal(ioe_file_load(fx->e, ioe_fixture_path(fx, "d/b"), &data, &len), 0);
 	assert_string_equal(data, "a");
 	mem_free(data);
-	assert_int_equal(ioe_rename(fx->e, ioe_fixture_path(fx, "d/a"),
-				    ioe_fixture_path(fx, "d/c")),
+	assert_int_equal(ioe_rename(fx->e, ioe_fixture_path(fx, "d/a"), ioe_fixture_path(fx, "d/c")),
 			 -ENOENT);
 	assert_int_equal(ioe_unlink(fx->e, ioe_fixture_path(fx, "d")), -EISDIR);
 }

@@ -100,8 +100,7 @@ static bool is_legal(const struct model *m, uint32_t sector, uint64_t value, uin
 	for (uint32_t i = 0; i < m->n; i++) {
 		const struct change *w = &m->changes[i];
 
-		if (w->is_punch && touches(w, sector) &&
-		    !superseded(m, w, sector, at, durable_only))
+		if (w->is_punch && touches(w, sector) && !superseded(m, w, sector, at, durable_only))
 			return true;
 	}
 	return false;

@@ -373,8 +373,7 @@ static void a_machine_without_power_is_silent_until_it_is_back(void **state)
 	sender_start(n, 10000 * KIB);
 	sim_power_loss(n->sm);
 	assert_true(
-	    sim_run(n->w,
-		    UINT64_MAX)); /* the sender waits in vain: nothing says the peer is gone */
+	    sim_run(n->w, UINT64_MAX)); /* the sender waits in vain: nothing says the peer is gone */
 	assert_false(out.is_over);
 	memset(&c, 0, sizeof(c));
 	ioe_connect(n->ce, &c.req, ADDR, sim_wait_done);

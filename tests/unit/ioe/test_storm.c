@@ -33,8 +33,7 @@ struct pair {
 	struct ioe_sock *ends[2]; /* [0] sends, [1] receives */
 	uint64_t sent, received;
 	int in_flight;
-	bool
-	    is_broken; /* a send was cancelled or failed, or it was shut down: what arrives is not looked at */
+	bool is_broken; /* a send was cancelled or failed, or it was shut down: what arrives is not looked at */
 };
 
 struct storm {

@@ -89,8 +89,7 @@ static void same_schema(const struct admin_param *p, json_t *schema)
 		same_int(schema, "multipleOf", p->unit, 0);
 	}
 	same_choices(schema, p->choices);
-	assert_int_equal(json_equal(fallback, json_object_get(schema, "default")),
-			 fallback != NULL);
+	assert_int_equal(json_equal(fallback, json_object_get(schema, "default")), fallback != NULL);
 	if (!fallback)
 		assert_null(json_object_get(schema, "default"));
 	json_decref(fallback);

@@ -259,8 +259,7 @@ static void info_tells_what_is_asked(void **state)
 	assert_int_equal(r.type, NBD_REP_ACK);
 	assert_int_equal(seen, 0xf);
 	/* and GO says the same */
-	nbd_peer_option(&fx->p, NBD_OPT_GO, fx->data,
-			nbd_peer_info_data(fx->data, "vol", infos, 1));
+	nbd_peer_option(&fx->p, NBD_OPT_GO, fx->data, nbd_peer_info_data(fx->data, "vol", infos, 1));
 	assert_reply(fx, NBD_OPT_GO, NBD_REP_INFO);
 	assert_reply(fx, NBD_OPT_GO, NBD_REP_INFO);
 	assert_reply(fx, NBD_OPT_GO, NBD_REP_ACK);
@@ -497,8 +496,7 @@ static void long_options_are_skipped_and_hostile_ones_are_not(void **state)
 
 	greet(fx);
 	assert_int_equal(nbd_peer_ask(&fx->p, NBD_OPT_GO, big, 64 << 10), NBD_REP_ERR_INVALID);
-	assert_int_equal(nbd_peer_ask(&fx->p, NBD_OPT_GO, big, (64 << 10) + 1),
-			 NBD_REP_ERR_TOO_BIG);
+	assert_int_equal(nbd_peer_ask(&fx->p, NBD_OPT_GO, big, (64 << 10) + 1), NBD_REP_ERR_TOO_BIG);
 	assert_int_equal(nbd_peer_ask(&fx->p, 99, big, len), NBD_REP_ERR_TOO_BIG);
 	assert_haggling(fx);
 	nbd_peer_send(&fx->p, &o, sizeof(o));

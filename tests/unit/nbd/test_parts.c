@@ -202,8 +202,7 @@ static void uris_can_be_pasted(void **state)
 	memcpy(long_path, "unix:", 5);
 	long_path[sizeof(long_path) - 1] = '\0';
 	nbd_uri(long_path, "v", uri);
-	assert_int_equal(strlen(uri),
-			 strlen("nbd+unix:///v?socket=") + 3 * (sizeof(long_path) - 6));
+	assert_int_equal(strlen(uri), strlen("nbd+unix:///v?socket=") + 3 * (sizeof(long_path) - 6));
 }
 
 static void limits_are_checked(void **state)

@@ -68,8 +68,7 @@ static void go(struct fx *fx, bool structured)
 	nbd_peer_go(&fx->p, &fx->f, "vol", structured);
 }
 
-static void assert_last(struct fx *fx, enum volume_op op, uint32_t flags, uint64_t off,
-			uint64_t len)
+static void assert_last(struct fx *fx, enum volume_op op, uint32_t flags, uint64_t off, uint64_t len)
 {
 	uint64_t i = (fx->v->seen_n - 1) % MOCK_SEEN_MAX;
 
@@ -348,8 +347,7 @@ static void nonsense_is_refused_and_the_connection_lives(void **state)
 		}
 		assert_int_equal(fx->v->seen_n, 0);
 		/* DF depends on the negotiation */
-		assert_int_equal(nbd_peer_do(&fx->p, NBD_CMD_READ, NBD_CMD_FLAG_DF, 0,
-					     IO_MAX + 512),
+		assert_int_equal(nbd_peer_do(&fx->p, NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, IO_MAX + 512),
 				 structured ? NBD_EOVERFLOW : NBD_EINVAL);
 		assert_int_equal(nbd_peer_do_read(&fx->p, structured ? NBD_CMD_FLAG_DF : 0, 0,
 						  fx->b, IO_MAX),
@@ -423,8 +421,7 @@ static void errors_of_the_volume_come_through(void **state)
 					 rows[i].error);
 			assert_int_equal(nbd_peer_do_write(&fx->p, 0, 0, fx->a, 4096),
 					 rows[i].error);
-			assert_int_equal(nbd_peer_do(&fx->p, NBD_CMD_FLUSH, 0, 0, 0),
-					 rows[i].error);
+			assert_int_equal(nbd_peer_do(&fx->p, NBD_CMD_FLUSH, 0, 0, 0), rows[i].error);
 			assert_int_equal(nbd_peer_do(&fx->p, NBD_CMD_TRIM, 0, 0, 4096),
 					 rows[i].error);
 			assert_int_equal(nbd_peer_do(&fx->p, NBD_CMD_WRITE_ZEROES, 0, 0, 4096),
@@ -669,8 +666,7 @@ static void pipelined_at_random(void **state)
 				if (slots[i].write) {
 					shadow[i]++;
 					memset(fx->b, shadow[i], len);
-					nbd_peer_write(&fx->p, 0, i, (uint64_t)i * AREA, fx->b,
-						       len);
+					nbd_peer_write(&fx->p, 0, i, (uint64_t)i * AREA, fx->b, len);
 				} else {
 					len = (uint32_t)((x >> 32) % (AREA / 512) + 1) * 512;
 					nbd_peer_request(&fx->p, NBD_CMD_READ, 0, i,

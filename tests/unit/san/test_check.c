@@ -429,8 +429,7 @@ static int everything(struct checked *c, char name[NAME_LEN_MAX + 1])
 		r = SAN_CALL(fx, san_volume_delete_step, &step);
 	while (r == 0 && !step.finished);
 	if (r || (r = SAN_CALL(fx, san_device_add, &add)) ||
-	    (r = SAN_CALL(fx, san_device_remove, &rem)) ||
-	    (r = SAN_CALL(fx, san_event_list, &el)) ||
+	    (r = SAN_CALL(fx, san_device_remove, &rem)) || (r = SAN_CALL(fx, san_event_list, &el)) ||
 	    (r = fx_alloc(fx, &c->v, c->epoch, 700, 1, NULL)) || (r = SAN_CALL(fx, san_map, &look)))
 		return r;
 	e = items[0].entry;

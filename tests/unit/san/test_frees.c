@@ -49,8 +49,7 @@ static int teardown(void **state)
 static void alloc(struct frees *f, uint32_t first, uint32_t n)
 {
 	for (; n > 0; n -= n < 1000 ? n : 1000, first += 1000)
-		assert_int_equal(fx_alloc(&f->fx, &f->v, f->epoch, first, n < 1000 ? n : 1000,
-					  NULL),
+		assert_int_equal(fx_alloc(&f->fx, &f->v, f->epoch, first, n < 1000 ? n : 1000, NULL),
 				 0);
 }
 

@@ -348,8 +348,7 @@ static void test_update(void **state)
 	uint64_t epoch = fx_open(fx, "a"), cgen;
 	struct san_map_item items[4];
 	struct san_update_item u[] = {{0, SAN_UNMAP, 0}, {1, SAN_UNMAP, 99}, {2, SAN_MARK_FULL, 0}};
-	struct san_update op = {
-	    .volume = v.id, .epoch = epoch, .layer = v.head, .items = u, .n = 3};
+	struct san_update op = {.volume = v.id, .epoch = epoch, .layer = v.head, .items = u, .n = 3};
 	struct san_layer l;
 
 	assert_int_equal(fx_alloc(fx, &v, epoch, 0, 4, items), 0);
@@ -384,10 +383,8 @@ static void test_update(void **state)
 	fx_check(fx);
 	san_fixture_crash(fx);
 	assert_int_equal(fx_free_all(fx, dev), 2);
-	assert_int_equal(fx_update(fx, &v, epoch, 1, SAN_UNMAP, items[1].entry.replicas[0].cgen),
-			 0);
-	assert_int_equal(fx_update(fx, &v, epoch, 2, SAN_UNMAP, items[2].entry.replicas[0].cgen),
-			 0);
+	assert_int_equal(fx_update(fx, &v, epoch, 1, SAN_UNMAP, items[1].entry.replicas[0].cgen), 0);
+	assert_int_equal(fx_update(fx, &v, epoch, 2, SAN_UNMAP, items[2].entry.replicas[0].cgen), 0);
 	fx_check(fx);
 }
 
@@ -547,8 +544,7 @@ static struct san_volume with_parent(struct san_fixture *fx)
 static uint32_t stack(struct san_fixture *fx, const struct san_volume *v, uint32_t chunk,
 		      struct san_map_item items[4])
 {
-	struct san_map op = {
-	    .volume = v->id, .first = chunk, .n = 1, .items = items, .items_max = 4};
+	struct san_map op = {.volume = v->id, .first = chunk, .n = 1, .items = items, .items_max = 4};
 
 	assert_int_equal(SAN_CALL(fx, san_map, &op), 0);
 	return op.items_n;
@@ -598,8 +594,7 @@ static void test_chain(void **state)
 	assert_int_equal(stack(fx, &v, 1, items), 1);
 	assert_int_equal(items[0].layer, op.layers[1]);
 	assert_int_equal(fx_alloc(fx, &v, epoch, 1, 1, &got), 0);
-	assert_int_equal(fx_update(fx, &v, epoch, 1, SAN_UNMAP_ZERO, got.entry.replicas[0].cgen),
-			 0);
+	assert_int_equal(fx_update(fx, &v, epoch, 1, SAN_UNMAP_ZERO, got.entry.replicas[0].cgen), 0);
 	assert_int_equal(stack(fx, &v, 1, items), 1);
 	assert_int_equal(items[0].entry.kind, MAP_ZERO);
 	/* zeroing a chunk that only the parent has */
@@ -680,8 +675,7 @@ static void test_device_add_grow_remove(void **state)
 			i = 10000;
 		item.entry = fx_lookup(fx, &v, i);
 		assert_int_equal(item.entry.kind, MAP_OPEN);
-		assert_int_equal(fx_update(fx, &v, epoch, i, SAN_UNMAP,
-					   item.entry.replicas[0].cgen),
+		assert_int_equal(fx_update(fx, &v, epoch, i, SAN_UNMAP, item.entry.replicas[0].cgen),
 				 0);
 	}
 	assert_int_equal(SAN_CALL(fx, san_device_remove, &rem), -ENOTEMPTY);

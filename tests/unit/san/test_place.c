@@ -36,8 +36,7 @@ static void test_pick_table(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		assert_int_equal(place_pick(rows[i].free_n, rows[i].n, rows[i].point),
-				 rows[i].want);
+		assert_int_equal(place_pick(rows[i].free_n, rows[i].n, rows[i].point), rows[i].want);
 }
 
 /* The same seed, the same places; another seed or layer, other ones. */

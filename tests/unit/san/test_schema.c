@@ -164,8 +164,7 @@ static void test_golden(void **state)
 		   "cd905cd30100000001000000e80300000300000016000000");
 	k = schema_key_dev_32(SCHEMA_INTENT, 0x0102, 0x03040506);
 	expect_hex(k.b, k.len, "66010203040506");
-	expect_hex(b, schema_intent_encode(0x1122334455, &k, b),
-		   "a3834b20010000005544332211000000");
+	expect_hex(b, schema_intent_encode(0x1122334455, &k, b), "a3834b20010000005544332211000000");
 	k = schema_key_32(SCHEMA_VOLUME, 5);
 	expect_hex(k.b, k.len, "7600000005");
 	expect_hex(b, schema_volume_encode(&v, &k, b),
@@ -424,8 +423,7 @@ static void test_map_page_round_trip(void **state)
 		assert_int_equal(body.entries_n, n);
 		len = schema_map_encode(&body, &k, b);
 		assert_true(len <= SCHEMA_PAGE_MAX);
-		assert_int_equal(schema_map_decode(schema_key_bytes(&k), value_of(b, len), &got),
-				 0);
+		assert_int_equal(schema_map_decode(schema_key_bytes(&k), value_of(b, len), &got), 0);
 		assert_int_equal(got.entries_n, n);
 		for (uint32_t i = 0; i < SCHEMA_MAP_CHUNKS; i++) {
 			map_body_get(&got, i, &f);

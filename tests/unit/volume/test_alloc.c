@@ -81,8 +81,7 @@ static void a_sequential_writer_finds_chunks_mapped(void **state)
 
 	(void)state;
 	write_chunks(&fx, h, 0, 2);
-	assert_int_equal(mock_meta_mapped(&fx.meta, MAP_RESERVED),
-			 0); /* not yet a sequential one */
+	assert_int_equal(mock_meta_mapped(&fx.meta, MAP_RESERVED), 0); /* not yet a sequential one */
 	write_chunks(&fx, h, 2, 20);
 	assert_int_equal(mock_meta_mapped(&fx.meta, MAP_RESERVED), 16);
 	assert_true(vf_reads(&fx, h, 0, 22 * CHUNK, 1));

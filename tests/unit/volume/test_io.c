@@ -67,8 +67,7 @@ static void thirty_two_mebibytes(void **state)
 	struct volume_handle *h;
 
 	(void)state;
-	volume_fixture_init(&fx,
-			    &(struct volume_fixture_config){.seed = 1, .size_bytes = 40 << 20});
+	volume_fixture_init(&fx, &(struct volume_fixture_config){.seed = 1, .size_bytes = 40 << 20});
 	h = vf_open(&fx, "vol");
 	assert_int_equal(vf_write(&fx, h, 1536, VOLUME_IO_BYTES_MAX, 1), 0);
 	assert_true(vf_reads(&fx, h, 1536, VOLUME_IO_BYTES_MAX, 1));

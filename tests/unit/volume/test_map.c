@@ -129,8 +129,7 @@ static void deep_stacks_come_in_parts(void **state)
 	for (uint32_t layer = 1; layer <= 7; layer++) {
 		h = vf_open(&fx, "vol");
 		for (uint64_t c = 0; c < 40; c++)
-			assert_int_equal(vf_write(&fx, h, c * CHUNK + layer * 4096, 8192, layer),
-					 0);
+			assert_int_equal(vf_write(&fx, h, c * CHUNK + layer * 4096, 8192, layer), 0);
 		vf_close(&fx, h);
 		while (fx.vol->owned)
 			assert_true(sim_step(fx.sim.w));

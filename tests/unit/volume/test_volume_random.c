@@ -190,8 +190,7 @@ static void random_range(struct run *t, uint64_t *ret_off, uint64_t *ret_len)
 	*ret_len = MIN(*ret_len, SIZE - *ret_off);
 }
 
-static void op_submit(struct run *t, enum volume_op kind, uint64_t off, uint64_t len,
-		      uint32_t flags)
+static void op_submit(struct run *t, enum volume_op kind, uint64_t off, uint64_t len, uint32_t flags)
 {
 	struct random_op *op = &t->ops[t->ops_n++];
 

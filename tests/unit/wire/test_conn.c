@@ -116,8 +116,7 @@ static void session_down(struct conn *c, int status)
 	conn_close(c, session_closed, s);
 }
 
-static const struct conn_ops session_ops = {session_up, session_request, session_data,
-					    session_down};
+static const struct conn_ops session_ops = {session_up, session_request, session_data, session_down};
 
 static void accepted(struct listener *l, struct ioe_sock *sock)
 {
@@ -143,8 +142,7 @@ static void client_up(struct dialer *d)
 	container_of(d, struct world, dialer)->ups++;
 }
 
-static int client_request(struct dialer *d, const struct frame *f, const void *body,
-			  void **ret_data)
+static int client_request(struct dialer *d, const struct frame *f, const void *body, void **ret_data)
 {
 	(void)d;
 	(void)f;

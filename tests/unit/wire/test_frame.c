@@ -140,18 +140,15 @@ static void a_message_out_of_its_limits_is_refused(void **state)
 	map.volume = map.layer = 1;
 	map.epoch = 1;
 	map.n = CONTROL_CHUNKS_MAX;
-	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf),
-					&msg),
+	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf), &msg),
 			 0);
 	control_free(msg);
 	map.n++;
-	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf),
-					&msg),
+	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf), &msg),
 			 -E_PROTOCOL);
 	map.n = 2;
 	map.first = UINT32_MAX - 1;
-	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf),
-					&msg),
+	assert_int_equal(control_unpack(CONTROL_MAP, false, buf, strata__map__pack(&map, buf), &msg),
 			 -E_PROTOCOL);
 	frees.items = items;
 	frees.n_items = 1;
