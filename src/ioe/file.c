@@ -27,6 +27,7 @@ static int description_examine(struct file *f, const char *path, int flags, uint
 static int block_device_examine(struct file *f, const struct stat *st, uint32_t *ret_align);
 static bool queue_writes_back(dev_t dev);
 static void direct_enable(struct file *f, const char *path, uint32_t *align);
+static bool inline_enable(int fd);
 
 int file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_f, char *errmsg)
 {
@@ -115,7 +116,9 @@ static int description_examine(struct file *f, const char *path, int flags, uint
 		f->limit_bytes = (uint64_t)st.st_size;
 		f->never_blocks = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
 	}
-	if (!f->never_blocks && !(flags & IOE_OPEN_BUFFERED))
+	if (f->never_blocks)
+		f->ring_moves_inline = inline_enable(f->fd);
+	else if (!(flags & IOE_OPEN_BUFFERED))
 		direct_enable(f, path, ret_align);
 	return 0;
 }
@@ -176,6 +179,16 @@ static void direct_enable(struct file *f, const char *path, uint32_t *align)
 	f->is_direct = true;
 	if (!f->is_block_device)
 		*align = want ? MAX(want, (uint32_t)ALIGN_MIN) : ALIGN_SAFE;
+}
+
+/* io_uring hands a request to one of its own threads unless the file says that it can be tried without blocking. tmpfs does not say so, but
+ * never waits either: O_NONBLOCK says it in its place, and O_DIRECT (which changes nothing there, and is refused before Linux 6.6) lets writes
+ * pass the same gate. So many requests share one system call. */
+static bool inline_enable(int fd)
+{
+	int how = fcntl(fd, F_GETFL);
+
+	return how >= 0 && !fcntl(fd, F_SETFL, how | O_DIRECT | O_NONBLOCK);
 }
 
 void file_close(struct ioe *e, struct ioe_file *base)

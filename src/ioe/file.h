@@ -10,6 +10,7 @@ struct file {
 	int fd;
 	uint64_t limit_bytes; /* writes end here: a file grows by file_resize() only; UINT64_MAX: the kernel knows */
 	bool is_block_device, is_direct, has_volatile_cache, never_blocks;
+	bool ring_moves_inline; /* io_uring makes its reads and writes in the call that submits them */
 };
 
 /* `got` of a file request counts the bytes moved so far; `stage` says where it is */

@@ -17,6 +17,8 @@ enum { SPIN_BACKOFF_MAX = 63 }; /* sleeps between two spins, when spins do not h
 
 /* tmpfs requests are memory copies made by the loop; a turn makes no more than this before it looks at the rest of the world */
 enum { SYNC_TURN_BYTES = 8 << 20, SYNC_REQUEST_BYTES = 4096 };
+/* ... and these, cheaper by a call for many, make at most cfg.depth of them, each no longer than this */
+enum { INLINE_BYTES_MAX = 16 << 10 };
 
 enum { DEPTH_DEFAULT = 256, DEPTH_MAX = 4096, WORKERS_DEFAULT = 4, WORKERS_MAX = 64 };
 
@@ -73,6 +75,12 @@ void host_fini(struct host *h)
 
 /* ---- requests --------------------------------------------------------------------------------------------------------- */
 
+static bool is_moved_inline(const struct host *h, const struct ioe_req *r)
+{
+	return h->leaves_bytes_to_kernel && file_of(r->file)->ring_moves_inline &&
+	       (r->op == IOE_READ || r->op == IOE_WRITE) && r->len <= INLINE_BYTES_MAX;
+}
+
 static void file_submit(struct host *h, struct ioe_req *r)
 {
 	struct file *f = file_of(r->file);
@@ -82,7 +90,7 @@ static void file_submit(struct host *h, struct ioe_req *r)
 		return;
 	}
 	r->stage = FILE_QUEUED;
-	list_push(f->never_blocks ? &h->sync : &h->disk, &r->link);
+	list_push(f->never_blocks && !is_moved_inline(h, r) ? &h->sync : &h->disk, &r->link);
 }
 
 void host_submit(struct ioe *e, struct ioe_req *r)

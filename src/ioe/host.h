@@ -6,7 +6,8 @@
  *   TIMER                                  timers.c
  *   WORK                                   workers.c
  *   RECV SEND ACCEPT CONNECT               sock.c, queued per direction of the socket
- *   file on tmpfs                          `sync`: done by plain system calls in the push phase, which cannot block
+ *   file on tmpfs                          `sync`: done by plain system calls in the push phase, which cannot block; with uring
+ *                                          short transfers go to `disk`, because one call then makes many
  *   other files                            `disk`: the engine gives them to the kernel, at most cfg.depth at once
  *
  * One turn of such an engine: host_turn_begin(), push `disk`, wait, host_turn_end(). */
