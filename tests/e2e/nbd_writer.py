@@ -9,7 +9,7 @@ again (for up to 60 s) and sends what was unanswered once more, as QEMU's reconn
 write of its block, or one that was sent later and is unanswered; a block never written must be zero. At the end every block it wrote is read. Prints a
 summary line; exit 1 on a wrong byte or an error answer.
 """
-import argparse, os, random, select, struct, sys, time
+import argparse, errno, os, random, select, struct, sys, time
 import nbd
 
 BLOCK = 4096
@@ -21,6 +21,7 @@ class Writer:
         self.acked = {}    # block -> stamp of the last acknowledged write
         self.maybe = {}    # block -> stamps sent after that and not acknowledged
         self.busy = set()
+        self.buffers = [bytearray(BLOCK) for _ in range(a.depth)]  # used again and again: libnbd never drops its reference to one
         self.stamp, self.writes, self.reads, self.flushes, self.reconnects, self.longest_gap = 0, 0, 0, 0, 0, 0.0
         self.connect()
 
@@ -52,14 +53,21 @@ class Writer:
         got = struct.unpack("<QQ", bytes(data[:16]))
         sys.exit(f"WRONG DATA: block {block} holds block/stamp {got}, legal stamps {legal}")
 
-    def submit(self, kind, block, stamp):
-        if kind == "flush":
-            return self.slots.append((kind, self.h.aio_flush(), None, block, stamp))
-        if kind == "write":
-            buf = nbd.Buffer.from_bytearray(bytearray(self.contents(block, stamp)))
-            return self.slots.append((kind, self.h.aio_pwrite(buf, block * BLOCK), buf, block, stamp))
-        buf = nbd.Buffer(BLOCK)
-        self.slots.append((kind, self.h.aio_pread(buf, block * BLOCK), buf, block, stamp))
+    def submit(self, kind, block, stamp, buf=None):
+        """A request that cannot be sent because the connection is gone has no cookie: it is sent with the next connection."""
+        cookie, buf = None, buf or (self.buffers.pop() if kind != "flush" else None)
+        try:
+            if kind == "flush":
+                cookie = self.h.aio_flush()
+            elif kind == "write":
+                buf[:] = self.contents(block, stamp)
+                cookie = self.h.aio_pwrite(buf, block * BLOCK)
+            else:
+                cookie = self.h.aio_pread(buf, block * BLOCK)
+        except nbd.Error as e:
+            if not self.dead():
+                sys.exit(f"CANNOT SEND: {e.string}")
+        self.slots.append((kind, cookie, buf, block, stamp))
 
     def new_request(self):
         if self.a.flush_every and (self.writes + 1) % self.a.flush_every == 0:
@@ -92,23 +100,27 @@ class Writer:
             self.maybe[block] = [s for s in self.maybe[block] if s > stamp]
         else:
             self.reads += 1
-            self.check(block, buf.to_bytearray())
+            self.check(block, buf)
+        self.buffers.append(buf)
 
     def reap(self):
-        kept = []
-        for slot in self.slots:
-            if self.h.aio_command_completed(slot[1]):
+        for slot in list(self.slots):
+            try:
+                done = slot[1] is not None and self.h.aio_command_completed(slot[1])
+            except nbd.Error as e: # the server's answer, unless libnbd made it up for what the end of the connection left unanswered
+                if e.errnum != errno.ENOTCONN or not self.dead():
+                    sys.exit(f"ERROR ANSWER to {slot[0]} of block {slot[3]}: {e.string}")
+                continue
+            if done:
+                self.slots.remove(slot)
                 self.finish(slot)
-            else:
-                kept.append(slot)
-        self.slots = kept
 
     def again(self):
         pending = self.slots
         self.reconnects += 1
         self.longest_gap = max(self.longest_gap, self.connect())
-        for kind, _, _, block, stamp in pending:
-            self.submit(kind, block, stamp)
+        for kind, _, buf, block, stamp in pending:
+            self.submit(kind, block, stamp, buf)
 
     def dead(self):
         return self.h.aio_is_dead() or self.h.aio_is_closed()
@@ -125,7 +137,7 @@ class Writer:
             self.reap()
         except nbd.Error as e:
             if not self.dead():
-                sys.exit(f"ERROR ANSWER: {e.string}")
+                sys.exit(f"THE CONNECTION: {e.string}")
         if self.dead():
             self.again()
 
@@ -138,13 +150,7 @@ class Writer:
             self.turn(False)
         for block in list(self.acked):
             self.busy.add(block)
-            while True:
-                try:
-                    self.submit("read", block, None)
-                except nbd.Error:
-                    self.again()
-                    continue
-                break
+            self.submit("read", block, None)
             while len(self.slots) >= self.a.depth:
                 self.turn(False)
         while self.slots:
