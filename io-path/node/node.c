@@ -16,6 +16,7 @@ static void remote_submit(struct node_remote *r, struct chunk_req *req);
 static bool remote_is_stable(struct node_remote *r, device_no dev);
 static bool server_ours(void *arg, device_no dev);
 static bool server_device(void *arg, uint32_t nth, struct peer_server_device *ret_device);
+static bool server_take_back(void *arg, struct chunk_req *r);
 /* closing, in this order */
 static void close_client(struct node *n);
 static void close_control(void *arg);
@@ -42,6 +43,7 @@ int node_init(struct node *n, const struct node_config *cfg, char errmsg[ERRMSG_
 	    .local = &n->store.store,
 	    .ours = server_ours,
 	    .device = server_device,
+	    .take_back = server_take_back,
 	    .arg = n,
 	};
 	int r;
@@ -171,10 +173,8 @@ static void on_config(void *arg, const Strata__Config *config)
 	for (size_t i = 0; i < config->n_devices; i++) {
 		const Strata__DevicePlace *d = config->devices[i];
 
-		for (size_t k = 0; k < config->n_peers; k++)
-			if (config->peers[k]->node == d->node && d->node != n->control.number &&
-			    config->peers[k]->n_addresses)
-				n->places[d->device] = d->node;
+		if (d->node == n->control.number || peers_knows(n->peers, d->node))
+			n->places[d->device] = d->node;
 	}
 	node_store_set_remote(&n->store, &n->remote);
 }
@@ -208,6 +208,13 @@ static bool server_ours(void *arg, device_no dev)
 	return n->store.local[dev].dev || n->places[dev] == n->control.number;
 }
 
+static bool server_take_back(void *arg, struct chunk_req *r)
+{
+	struct node *n = arg;
+
+	return node_store_take_back(&n->store, r);
+}
+
 static bool server_device(void *arg, uint32_t nth, struct peer_server_device *ret_device)
 {
 	struct node *n = arg;
@@ -236,6 +243,8 @@ static bool server_device(void *arg, uint32_t nth, struct peer_server_device *re
 void node_give_up(struct node *n)
 {
 	meta_client_give_up(&n->client);
+	if (n->peer_server) /* first: what fails now is this node's affair, and not an answer for others */
+		peer_server_refuse(n->peer_server);
 	node_store_give_up(&n->store);
 	if (n->peers)
 		peers_give_up(n->peers);

@@ -160,6 +160,19 @@ void node_store_retry(struct node_store *s)
 	}
 }
 
+/* The timer stays: it finds the next to give up, or none. */
+bool node_store_take_back(struct node_store *s, struct chunk_req *r)
+{
+	list_for_each (l, &s->waiting) {
+		if (list_entry(l, struct chunk_req, link) != r)
+			continue;
+		list_del(l);
+		s->waiting_n--;
+		return true;
+	}
+	return false;
+}
+
 void node_store_serve(struct node_store *s, device_no no, struct device *dev)
 {
 	struct device_info info;

@@ -46,6 +46,8 @@ void node_store_withdraw(struct node_store *s, device_no no);
 /* Who may have become reachable: everything that waits is looked at again. */
 void node_store_set_remote(struct node_store *s, struct node_remote *remote);
 void node_store_retry(struct node_store *s);
+/* True when r waits and has not been given to anybody: then it is the caller's again, and `done` does not run. */
+bool node_store_take_back(struct node_store *s, struct chunk_req *r);
 /* Waiting requests fail with -E_DEVICE_GONE, as do those that would wait from now on. */
 void node_store_give_up(struct node_store *s);
 /* The same, then `done`. */

@@ -18,7 +18,7 @@
 #include "src/wire/chunk_msg.h"
 #include "src/wire/conn.h"
 
-enum { DEVICES_KNOWN_MAX = CHUNK_MSG_DEVICES_MAX };
+enum { DEVICES_KNOWN_MAX = CHUNK_MSG_DEVICES_MAX, STATUS_MAX = 2 * ERR_BASE };
 #define WAIT_NS_DEFAULT	 (120ULL * 1000000000)
 #define BACKOFF_NS_FIRST 20000000ULL
 #define BACKOFF_NS_MAX	 2000000000ULL
@@ -44,6 +44,7 @@ struct peer {
 	enum peer_state state;
 	char addrs[PEER_ADDRS_MAX][IOE_ADDR_MAX];
 	int addrs_n, addr_at;
+	bool tcp; /* what is being dialled */
 	struct ioe_req dial, timer;
 	bool timing;
 	uint64_t timer_ns; /* what the timer is armed for */
@@ -334,6 +335,7 @@ static void peer_dial(struct peer *p)
 		return;
 	}
 	p->state = PEER_DIALING;
+	p->tcp = strncmp(p->addrs[p->addr_at % p->addrs_n], "unix:", 5) != 0;
 	p->until_ns = ioe_now_ns(p->all->cfg.ioe) + JOIN_NS;
 	ioe_connect(p->all->cfg.ioe, &p->dial, p->addrs[p->addr_at % p->addrs_n], dial_done);
 }
@@ -341,11 +343,10 @@ static void peer_dial(struct peer *p)
 static void dial_done(struct ioe_req *r)
 {
 	struct peer *p = container_of(r, struct peer, dial);
-	bool tcp = strncmp(p->addrs[p->addr_at % p->addrs_n], "unix:", 5) != 0;
 	struct conn_config cfg = {
 	    .ioe = p->all->cfg.ioe,
 	    .ops = &peer_conn_ops,
-	    .key = tcp ? p->all->cfg.key : NULL,
+	    .key = p->tcp ? p->all->cfg.key : NULL,
 	    .dialer = true,
 	    .join_ns = JOIN_NS,
 	    .body_max = sizeof(struct chunk_msg_hello_reply) +
@@ -362,7 +363,7 @@ static void dial_done(struct ioe_req *r)
 		peer_closed_step(p);
 		return;
 	}
-	if (!r->status && tcp && !p->all->cfg.key) {
+	if (!r->status && p->tcp && !p->all->cfg.key) {
 		log_limited(LOG_ERROR, ioe_now_ns(cfg.ioe),
 			    "a peer is reached over TCP, but there is no key: give --key-file",
 			    "node=%u", p->stats.node);
@@ -421,8 +422,11 @@ static int hello_reply(struct conn_call *call, int status, const struct frame *f
 		return -E_PROTOCOL;
 	memcpy(&h, head, sizeof(h));
 	n = get_le32(h.devices_n);
-	if (n > CHUNK_MSG_DEVICES_MAX || cursor_left(&c) != n * sizeof(struct chunk_msg_device))
+	if (get_le32(h.status) > STATUS_MAX || n > CHUNK_MSG_DEVICES_MAX ||
+	    cursor_left(&c) != n * sizeof(struct chunk_msg_device))
 		return -E_PROTOCOL;
+	if (get_le32(h.status) == EAGAIN) /* it is only starting */
+		return -EAGAIN;
 	if (get_le32(h.status)) {
 		log_limited(LOG_WARN, ioe_now_ns(p->all->cfg.ioe), "a peer refuses us",
 			    "node=%u why=\"%s\"", p->stats.node, err_text(-(int)get_le32(h.status)));
@@ -521,6 +525,8 @@ static int take_reply(struct peer_call *call, const struct frame *f, const void 
 	if (!head || f->type != CHUNK_MSG_REQUEST)
 		return -E_PROTOCOL;
 	memcpy(&h, head, sizeof(h));
+	if (get_le32(h.status) > STATUS_MAX)
+		return -E_PROTOCOL;
 	data = r->op == CHUNK_READ && !get_le32(h.status) && !(h.flags & CHUNK_REPLY_ALL_ZERO);
 	if (h.flags & CHUNK_REPLY_CRCS)
 		crcs = cursor_take(&c, 4 * (size_t)r->blocks_n);
@@ -528,6 +534,13 @@ static int take_reply(struct peer_call *call, const struct frame *f, const void 
 		states = cursor_take(&c, r->blocks_n);
 	if (c.failed || cursor_left(&c) || get_le16(h.blocks_n) != r->blocks_n || (data && !crcs) ||
 	    f->data_bytes != (data ? r->blocks_n * (uint32_t)BLOCK_BYTES : 0))
+		return -E_PROTOCOL;
+	if (r->states && !get_le32(h.status) && !states)
+		return -E_PROTOCOL;
+	for (uint32_t i = 0; states && i < r->blocks_n; i++)
+		if (states[i] > BLOCK_DATA)
+			return -E_PROTOCOL;
+	if (get_le32(h.present_n) > CHUNK_BLOCKS_MAX)
 		return -E_PROTOCOL;
 	call->status = -(int)get_le32(h.status);
 	r->present_n = get_le32(h.present_n);
@@ -606,7 +619,7 @@ static void call_finish(struct peer_call *call)
 	if (call->sending || !call->answered)
 		return;
 	list_del(&call->link);
-	list_push(&p->unused, &call->link);
+	list_push_front(&p->unused, &call->link); /* the next one finds warm memory */
 	call->req = NULL;
 	r->status = call->status;
 	if (p->state == PEER_UP && !list_empty(&p->waiting))

@@ -21,7 +21,7 @@ struct job {
 	struct peer_link *of;
 	struct chunk_req req;
 	uint64_t id; /* of the frame */
-	bool want_crcs, want_states;
+	bool want_crcs, want_states, in_device;
 	uint32_t bytes; /* of the buffer, which this job counts for */
 	struct link_out out;
 	uint32_t crcs[CHUNK_BLOCKS_MAX];
@@ -62,7 +62,7 @@ struct peer_server {
 	uint32_t links_n;
 	struct peer_server_stats stats;
 	struct ioe_req close_nop;
-	bool closing, close_nop_busy;
+	bool refusing, closing, close_nop_busy;
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
@@ -82,6 +82,7 @@ static void job_reply(struct job *j);
 static void job_sent(struct link_out *o, int status);
 static void job_free(struct job *j);
 static void link_down(struct conn *c, int status);
+static void jobs_take_back(struct peer_link *l);
 static void link_closed(void *arg);
 static void link_free_if_quiet(struct peer_link *l);
 static void server_free_if_closed(struct peer_server *s);
@@ -150,7 +151,7 @@ static void accept_done(struct ioe_req *r)
 	struct peer_server *s = l->server;
 
 	l->accepting = false;
-	if (!r->status && (s->closing || link_new(s, r->ret_sock, l->tcp))) {
+	if (!r->status && (s->closing || s->refusing || link_new(s, r->ret_sock, l->tcp))) {
 		s->stats.refused++;
 		ioe_sock_close(s->cfg.ioe, r->ret_sock);
 	}
@@ -384,6 +385,8 @@ static int request(struct peer_link *l, const struct frame *f, const void *body,
 	j->id = f->id;
 	j->want_crcs = m.want_crcs;
 	j->want_states = m.want_states;
+	memset(j->states, BLOCK_HOLE,
+	       m.blocks_n); /* what an error leaves of them is not an earlier request's */
 	l->server->stats.requests++;
 	if (is_full(l))
 		link_pause(&l->conn.link);
@@ -426,6 +429,7 @@ static void job_run(struct job *j)
 		job_reply(j);
 		return;
 	}
+	j->in_device = true;
 	j->of->in_device++;
 	chunk_store_submit(j->of->server->cfg.local, &j->req);
 }
@@ -435,6 +439,7 @@ static void job_done(struct chunk_req *r)
 	struct job *j = container_of(r, struct job, req);
 	struct peer_link *l = j->of;
 
+	j->in_device = false;
 	l->in_device--;
 	if (conn_is_up(&l->conn) && l->joined) {
 		job_reply(j);
@@ -507,7 +512,7 @@ static void job_free(struct job *j)
 	j->req.buf = NULL;
 	l->bytes -= j->bytes;
 	l->jobs_n--;
-	list_push(&l->unused, &j->link);
+	list_push_front(&l->unused, &j->link); /* the next one finds warm memory */
 	if (was_full && !is_full(l) && conn_is_up(&l->conn))
 		link_resume(&l->conn.link);
 }
@@ -525,7 +530,23 @@ static void link_down(struct conn *c, int status)
 	if (l->receiving)
 		job_free(l->receiving);
 	l->receiving = NULL;
+	jobs_take_back(l);
 	conn_close(&l->conn, link_closed, l);
+}
+
+/* Nobody will see their answers, and the node's next link waits until they have ended. */
+static void jobs_take_back(struct peer_link *l)
+{
+	for (int i = 0; l->jobs && l->server->cfg.take_back && i < PEER_JOBS_MAX; i++) {
+		struct job *j = &l->jobs[i];
+
+		if (!j->in_device || !l->server->cfg.take_back(l->server->cfg.arg, &j->req))
+			continue;
+		j->in_device = false;
+		l->in_device--;
+		job_free(j);
+	}
+	wake_hellos(l->server, l->node);
 }
 
 static void link_closed(void *arg)
@@ -557,6 +578,17 @@ static void close_nop_done(struct ioe_req *r)
 	server_free_if_closed(s);
 }
 
+void peer_server_refuse(struct peer_server *s)
+{
+	s->refusing = true;
+	list_for_each (pos, &s->links) {
+		struct peer_link *l = list_entry(pos, struct peer_link, link);
+
+		if (l->conn_open)
+			conn_break(&l->conn, -ESHUTDOWN);
+	}
+}
+
 void peer_server_close(struct peer_server *s, void (*done)(void *arg), void *arg)
 {
 	s->closing = true;
@@ -565,12 +597,7 @@ void peer_server_close(struct peer_server *s, void (*done)(void *arg), void *arg
 	for (uint32_t i = 0; i < s->listeners_n; i++)
 		if (s->listeners[i].accepting)
 			ioe_cancel(s->cfg.ioe, &s->listeners[i].accept);
-	list_for_each (pos, &s->links) {
-		struct peer_link *l = list_entry(pos, struct peer_link, link);
-
-		if (l->conn_open)
-			conn_break(&l->conn, -ESHUTDOWN);
-	}
+	peer_server_refuse(s);
 	s->close_nop_busy = true;
 	ioe_nop(s->cfg.ioe, &s->close_nop, close_nop_done);
 }

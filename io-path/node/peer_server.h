@@ -4,7 +4,7 @@
  *
  * A link is JOINING until its HELLO was answered, which waits until every request of the same
  * node's earlier links has finished in the kernel: those links are broken at once, requests that
- * were not yet read from them are never seen. A peer can make us hold PEER_JOBS_MAX requests and
+ * were not yet read from them are never seen, and those that wait for a device are dropped. A peer can make us hold PEER_JOBS_MAX requests and
  * PEER_BYTES_MAX of data a link; then its socket is not read until some have been answered. */
 #ifndef STRATA_IO_PATH_NODE_PEER_SERVER_H
 #define STRATA_IO_PATH_NODE_PEER_SERVER_H
@@ -31,9 +31,11 @@ struct peer_server_config {
 	/* Executes requests; those for devices that are not ours are answered -E_DEVICE_GONE. */
 	struct chunk_store *local;
 	bool (*ours)(void *arg, device_no dev);
+	/* True when a request given to `local` still waits for its device: it is ours again and will not be done. NULL: nothing ever waits. */
+	bool (*take_back)(void *arg, struct chunk_req *r);
 	/* The nth device of this node; false past the last. */
 	bool (*device)(void *arg, uint32_t nth, struct peer_server_device *ret_device);
-	void *arg; /* of ours and device */
+	void *arg; /* of the functions above */
 };
 int peer_server_new(const struct peer_server_config *cfg, struct peer_server **ret_s);
 
@@ -45,6 +47,8 @@ int peer_server_listen(struct peer_server *s, const char *addr, char errmsg[ERRM
 /* The address that the nth listener has, for others to dial; false past the last. */
 bool peer_server_addr(struct peer_server *s, uint32_t nth, char addr[128]);
 
+/* The node is about to end: breaks the links and takes no more, so that nobody is told that a device is gone when its node comes back in a moment. */
+void peer_server_refuse(struct peer_server *s);
 /* Stops listening, breaks the links, waits for the requests in the devices, then done. */
 void peer_server_close(struct peer_server *s, void (*done)(void *arg), void *arg);
 

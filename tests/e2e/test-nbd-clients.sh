@@ -31,10 +31,9 @@ qemu-io -f raw -c "write -P 7 512 512" -c "read -P 7 512 512" -c "read -P 0x5a 1
 
 /usr/bin/python3 tests/e2e/nbd_oracle.py "$uri" --ops "${STRATA_ORACLE_OPS:-3000}"
 
-for job in "rw=randwrite bs=512 numjobs=1" "rw=randrw bs=4k numjobs=4" "rw=randwrite bsrange=512-1M numjobs=1" "rw=randtrimwrite bs=64k numjobs=1"; do
-	args=(); for o in $job; do args+=("--$o"); done
-	fio --name=verify --ioengine=nbd --uri="$uri" --size=32M --offset_increment=64M --iodepth=16 --verify=crc32c --verify_fatal=1 --randrepeat=0 \
-		--output="$dir/fio.log" "${args[@]}" || fail "fio $job: $(cat "$dir/fio.log")"
-done
+fio --ioengine=nbd --uri="$(uri_of other)" --output="$dir/fio.log" fio-jobs/verify.fio || fail "fio: $(cat "$dir/fio.log")"
+for side in read write trim; do grep -q "^ *$side: IOPS" "$dir/fio.log" || fail "fio did no $side: $(cat "$dir/fio.log")"; done
+fio --name=verify --ioengine=nbd --uri="$uri" --size=32M --offset_increment=64M --rw=randrw --bs=4k --numjobs=4 --iodepth=16 --verify=crc32c \
+	--verify_fatal=1 --verify_state_save=0 --randrepeat=0 --output="$dir/fio.log" || fail "fio, four alike: $(cat "$dir/fio.log")"
 strata check
 strata volume show vol

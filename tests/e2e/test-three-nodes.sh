@@ -10,11 +10,12 @@ cluster_start --nodes 3 --devices 2 --device-size 1G
 [ "$(strata device list --json | jq '[.[] | select(.state == "ok")] | length')" = 6 ] || fail "$(strata device list)"
 strata volume create vol --size 512M
 uri=$(uri_of vol)
-fio --name=fill --ioengine=nbd --uri="$uri" --rw=randwrite --bs=64k --iodepth=16 --size=256M --verify=crc32c --verify_fatal=1 --output="$dir/fio.log" ||
-	fail "$(cat "$dir/fio.log")"
-strata map vol --json >"$dir/map"
+strata volume create spread --size 128M
+fio --ioengine=nbd --uri="$(uri_of spread)" --output="$dir/fio.log" fio-jobs/verify.fio || fail "$(cat "$dir/fio.log")"
+strata map spread --json >"$dir/map"
 [ "$(jq '[.[].replicas[]? | .device] | unique | length' "$dir/map")" = 6 ] || fail "not spread over six devices: $(jq -c '[.[].replicas[]? | .device] | unique' "$dir/map")"
 jq -e '[.[].replicas[]? | select(.node_name == null or .device_offset == null)] | length == 0' "$dir/map" >/dev/null || fail "a piece without node or offset"
+strata volume delete spread
 
 # another node sends clients to the owner while the volume is open, by name
 /usr/bin/python3 - "$uri" "$(uri_of vol 2)" <<'PY'

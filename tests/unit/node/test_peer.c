@@ -43,6 +43,8 @@ struct fixture {
 	uint32_t in_device[BLOCKS];
 	uint64_t slowest_ns;
 	int fail_next;
+	struct list held; /* requests that wait for the device */
+	bool hold;
 	unsigned overlaps, executed;
 	/* the client's requests */
 	struct client_req {
@@ -101,14 +103,42 @@ static void execute(struct ioe_req *t)
 static void store_submit(struct chunk_store *s, struct chunk_req *r)
 {
 	struct fixture *f = container_of(s, struct fixture, store);
-	struct pending *p = mem_zalloc(sizeof(*p));
+	struct pending *p;
 
+	if (f->hold) {
+		list_push(&f->held, &r->link);
+		return;
+	}
+	p = mem_zalloc(sizeof(*p));
 	p->f = f;
 	p->req = r;
 	for (uint32_t i = 0; i < r->blocks_n; i++)
 		if (f->in_device[r->block + i]++)
 			f->overlaps++;
 	ioe_timer(f->eb, &p->timer, ioe_now_ns(f->eb) + sim_rand(f->w) % f->slowest_ns, execute);
+}
+
+static bool take_back(void *arg, struct chunk_req *r)
+{
+	struct fixture *f = arg;
+
+	list_for_each (l, &f->held) {
+		if (list_entry(l, struct chunk_req, link) != r)
+			continue;
+		list_del(l);
+		return true;
+	}
+	return false;
+}
+
+/* The device is there: what waited for it goes on. */
+static void release(struct fixture *f)
+{
+	struct list *l;
+
+	f->hold = false;
+	while ((l = list_pop(&f->held)))
+		store_submit(&f->store, list_entry(l, struct chunk_req, link));
 }
 
 static bool device_info_of(void *arg, uint32_t nth, struct peer_server_device *d)
@@ -135,7 +165,9 @@ static void server_start(struct fixture *f, struct uuid its_cluster)
 					 .start = ioe_uuid(f->eb),
 					 .local = &f->store,
 					 .ours = is_ours,
-					 .device = device_info_of};
+					 .device = device_info_of,
+					 .take_back = take_back,
+					 .arg = f};
 	struct auth_key key = {.bytes = "0123456789abcdef0123", .len = 20};
 	static struct auth_key kept;
 	char errmsg[ERRMSG_LEN];
@@ -178,6 +210,7 @@ static struct fixture *setup(uint64_t seed, uint64_t wait_ns)
 	f->model = calloc(BLOCKS, BLOCK_BYTES);
 	f->slowest_ns = 20 * MS;
 	f->store.submit = store_submit;
+	list_init(&f->held);
 	server_start(f, cluster);
 	cfg = (struct peers_config){.ioe = f->ea,
 				    .cluster = cluster,
@@ -397,6 +430,48 @@ static void test_server_restarts(void **state)
 	}
 }
 
+/* Requests that only wait for their device neither keep a new link of their sender from being served nor are executed besides what it sends again. */
+static void test_waiting_ones_are_dropped(void **state)
+{
+	struct peer_stats before, after;
+
+	(void)state;
+	for (uint64_t seed = 80; seed < 84; seed++) {
+		struct fixture *f = setup(seed, 0);
+
+		keep_busy(f, 50);
+		drain(f);
+		f->hold = true;
+		for (int i = 0; i < 10; i++)
+			client_submit(f, &f->reqs[i]);
+		run_for(f, SEC);
+		assert_false(list_empty(&f->held));
+		assert_int_equal(peers_stats_next(f->peers, 0, &before), 0);
+		sim_net_cut(f->w, f->ma, f->mb, true);
+		run_for(f, 30 * SEC);
+		assert_true(list_empty(&f->held));
+		sim_net_cut(f->w, f->ma, f->mb, false);
+		run_for(f, 5 * SEC);
+		assert_int_equal(peers_stats_next(f->peers, 0, &after), 0);
+		assert_true(after.up && after.links == before.links + 1);
+		release(f);
+		drain(f);
+		expect_clean(f);
+		f->hold = true; /* and a server that ends does not wait for them either */
+		for (int i = 0; i < 10; i++)
+			client_submit(f, &f->reqs[i]);
+		run_for(f, SEC);
+		assert_false(list_empty(&f->held));
+		server_stop(f);
+		assert_true(list_empty(&f->held));
+		server_start(f, cluster);
+		release(f);
+		drain(f);
+		expect_clean(f);
+		teardown(f);
+	}
+}
+
 static void test_nobody_there(void **state)
 {
 	struct fixture *f = setup(50, 5 * SEC);
@@ -469,13 +544,10 @@ static void test_decode_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_requests_arrive),
-	    cmocka_unit_test(test_errors_travel),
-	    cmocka_unit_test(test_links_that_stall),
-	    cmocka_unit_test(test_server_restarts),
-	    cmocka_unit_test(test_nobody_there),
-	    cmocka_unit_test(test_other_cluster_is_refused),
-	    cmocka_unit_test(test_decode_random),
+	    cmocka_unit_test(test_requests_arrive),	     cmocka_unit_test(test_errors_travel),
+	    cmocka_unit_test(test_links_that_stall),	     cmocka_unit_test(test_server_restarts),
+	    cmocka_unit_test(test_waiting_ones_are_dropped), cmocka_unit_test(test_nobody_there),
+	    cmocka_unit_test(test_other_cluster_is_refused), cmocka_unit_test(test_decode_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
