@@ -130,6 +130,33 @@ static void boot_reserved(struct waiter *w, int status)
 	boot_next(rp);
 }
 
+/* What is in one home only is written to both soon. Torn by a crash it may be, and then the journal has records of it; without any it is
+ * damage that nobody suffered from, this time. */
+static void homes_mend(struct replay *rp, uint64_t lsn)
+{
+	struct device *dev = rp->dev;
+
+	for (uint32_t i = 0; i < dev->geo.total.slot_pages; i++) {
+		const struct slot_page *sp = &dev->slots.pages[i];
+
+		if (!sp->is_alone)
+			continue;
+		if (sp->pin.lsn == 0)
+			device_event(dev, "slot-page-mended",
+				     "home %u of slot-entry page %u was damaged; the other one has "
+				     "all of it",
+				     !sp->home, i);
+		slot_page_touch(dev, i, lsn);
+	}
+	if (!dev->registry.is_alone)
+		return;
+	if (dev->registry.pin.lsn == 0)
+		device_event(dev, "registry-mended",
+			     "half %u of the registry was damaged; the other one has all of it",
+			     !dev->registry.half);
+	registry_touch(dev, lsn);
+}
+
 static void append_boot(struct replay *rp)
 {
 	struct device *dev = rp->dev;
@@ -145,7 +172,7 @@ static void append_boot(struct replay *rp)
 	};
 
 	check(journal_open_is_empty(dev));
-	journal_add(dev, &rec, sizeof(rec));
+	homes_mend(rp, journal_add(dev, &rec, sizeof(rec)));
 }
 
 /* Values that are in the tables already, and whose bytes are reserved. Returns the lsn of the last piece. */

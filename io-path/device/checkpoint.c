@@ -10,11 +10,6 @@
 static void ckpt_push(struct device *dev);
 static void ckpt_write_done(struct ioe_req *io);
 
-static uint8_t *copy_of(struct ckpt *c, uint32_t i)
-{
-	return c->buf + (size_t)i * FMT_PAGE;
-}
-
 /* ---- many pages, few writes ------------------------------------------------------------------------------------------- */
 
 void ckpt_add(struct device *dev, uint32_t page)
@@ -44,12 +39,20 @@ int ckpt_start(struct device *dev, void (*fill)(struct device *dev, uint32_t pag
 		return -ENOMEM;
 	qsort(c->pages, c->n, sizeof(c->pages[0]), by_number);
 	for (uint32_t i = 0; i < c->n; i++)
-		fill(dev, c->pages[i], copy_of(c, i));
+		fill(dev, c->pages[i], ckpt_copy(c, i));
 	c->offset = offset;
+	ckpt_write(dev, done);
+	return 0;
+}
+
+void ckpt_write(struct device *dev, void (*done)(struct device *dev))
+{
+	struct ckpt *c = &dev->maint.ckpt;
+
+	check(c->n > 0 && c->writes_n == 0 && c->buf);
 	c->written = done;
 	c->next = 0;
 	ckpt_push(dev);
-	return 0;
 }
 
 static struct ckpt_write *write_idle(struct ckpt *c)
@@ -76,7 +79,7 @@ static void ckpt_push(struct device *dev)
 		c->writes_n++;
 		w->busy = true;
 		w->dev = dev;
-		ioe_write(dev->ioe, &w->io, dev->file, offset, copy_of(c, first),
+		ioe_write(dev->ioe, &w->io, dev->file, offset, ckpt_copy(c, first),
 			  (uint64_t)n * FMT_PAGE, ckpt_write_done);
 	}
 }
@@ -227,13 +230,23 @@ uint64_t ckpt_slots_offset(struct device *dev, uint32_t page)
 	return geometry_slot_page_offset(&dev->geo, page, !dev->slots.pages[page].home);
 }
 
+void ckpt_slots_turn(struct device *dev, uint32_t page, uint8_t *bytes)
+{
+	struct slot_page *sp = &dev->slots.pages[page];
+
+	sp->seq++;
+	sp->home = !sp->home;
+	fmt_slot_page_prepare((void *)bytes, &(struct fmt_slot_page_id){.device = &dev->uuid,
+									.page_no = page,
+									.home = !sp->home});
+}
+
 void ckpt_slots_done(struct device *dev, uint32_t page)
 {
 	struct slot_page *sp = &dev->slots.pages[page];
 
 	sp->in_ckpt = false;
-	sp->seq++;
-	sp->home = !sp->home;
+	sp->is_alone = false;
 	slot_page_pin_move(dev, page, sp->last_lsn >= dev->maint.from_lsn ? dev->maint.from_lsn : 0);
 	dev->info.checkpoints++;
 }

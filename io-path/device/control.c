@@ -7,6 +7,7 @@
 
 static void number_start(struct control *c);
 static void number_written(struct control *c, int status);
+static void number_written_twice(struct control *c, int status);
 static void layer_reserved(struct waiter *w, int status);
 static void layer_stable(struct waiter *w, int status);
 static void sb_flushed_before(struct ioe_req *io);
@@ -159,7 +160,16 @@ static void number_start(struct control *c)
 	superblock_write(c, number_written);
 }
 
+/* In both copies, or the rot of one would forget it. */
 static void number_written(struct control *c, int status)
+{
+	if (status)
+		number_written_twice(c, status);
+	else
+		superblock_write(c, number_written_twice);
+}
+
+static void number_written_twice(struct control *c, int status)
 {
 	if (status)
 		c->dev->sb->number = to_le16(0);

@@ -39,7 +39,7 @@ struct fmt_superblock {
 	struct le32 version;
 	struct le32 crc;
 	struct le64
-	    sequence; /* the valid copy with the higher one counts; written alternately, each with a flush before and after */
+	    sequence; /* the valid copy with the higher one counts; written alternately, each with a flush before and after (the number: to both) */
 	struct le64 own_offset;
 	struct uuid device, cluster;
 	struct le64 compat, ro_compat, incompat;
@@ -104,7 +104,8 @@ struct fmt_slot_page {
 	struct le32 crc;
 	struct le32 page_no; /* of the device, counted over its groups */
 	struct uuid device;
-	struct le64 seq; /* the valid home with the higher one is current */
+	struct le64
+	    seq; /* of the checkpoint; both homes have the same but amid one, and then the higher is newer */
 	struct le64
 	    from_lsn; /* journal records of these slots below this lsn are in it; at or above must be replayed */
 	uint8_t reserved1[16];
@@ -132,7 +133,7 @@ uint32_t fmt_block_value(uint32_t data_crc, uint64_t cgen, uint32_t block);
 #define FMT_REGISTRY_MAGIC 0x53474552u /* "REGS" */
 
 /* A half is a whole copy of all EPOCH and LAYER records: pages 0 .. pages_n - 1, each with the same seq. It counts if all of them are valid;
- * of two such halves the higher seq does. Records are those of the journal, never split over pages. */
+ * of two such halves the higher seq does, and both have the same but amid a checkpoint. Records are those of the journal, never split over pages. */
 struct fmt_registry_page {
 	struct le32 magic;
 	struct le16 version;

@@ -17,10 +17,15 @@ static void slots_step(struct device *dev);
 static void slots_stable(struct waiter *w, int status);
 static void slots_written(struct device *dev);
 static void slots_flushed(struct waiter *w, int status);
+static void slots_written_twice(struct device *dev);
+static void slots_flushed_twice(struct waiter *w, int status);
 static void registry_step(struct device *dev);
 static void registry_stable(struct waiter *w, int status);
+static void registry_write(struct device *dev, void (*done)(struct ioe_req *io));
 static void registry_written(struct ioe_req *io);
 static void registry_flushed(struct waiter *w, int status);
+static void registry_written_twice(struct ioe_req *io);
+static void registry_flushed_twice(struct waiter *w, int status);
 static void tail_step(struct device *dev);
 static void tail_over(struct waiter *w, int status);
 static void round_end(struct device *dev);
@@ -117,7 +122,7 @@ void maint_fail(struct device *dev)
 	waiters_wake(&m->waiters, -E_DEVICE_FAILED);
 	maint_stop(dev);
 	/* what waits in other queues was told there; what is being written comes back first */
-	if (m->ckpt.writes_n == 0 && list_empty(&m->wait.link) && !m->registry_buf)
+	if (m->ckpt.writes_n == 0 && list_empty(&m->wait.link) && !m->registry_busy)
 		m->step = MAINT_IDLE;
 }
 
@@ -302,7 +307,7 @@ static void tables_reserved(struct waiter *w, int status)
 		return;
 	}
 	for (uint32_t i = 0; i < c->n; i++)
-		ckpt_table_record(dev, c->pages[i], c->buf + (size_t)i * FMT_PAGE);
+		ckpt_table_record(dev, c->pages[i], ckpt_copy(c, i));
 	mem_free(c->buf);
 	c->buf = NULL;
 	dev->maint.did = true;
@@ -381,6 +386,10 @@ static void retire_step(struct device *dev)
 
 /* ---- slot-entry pages ------------------------------------------------------------------------------------------------- */
 
+/* Both homes get the same, one after the other, before the journal may forget what is in them: so each of them is enough, with the journal,
+ * and the rot of one costs nothing. Were the older home left as it is, a replay that finds the newer one damaged could not tell that from a
+ * write that was cut short, and would believe the older. */
+
 static bool pick_slot_page(void *arg, struct pin *pin)
 {
 	struct device *dev = arg;
@@ -448,6 +457,25 @@ static void slots_flushed(struct waiter *w, int status)
 		return;
 	}
 	for (uint32_t i = 0; i < c->n; i++)
+		ckpt_slots_turn(dev, c->pages[i], ckpt_copy(c, i));
+	ckpt_write(dev, slots_written_twice);
+}
+
+static void slots_written_twice(struct device *dev)
+{
+	flush_wait(dev, &dev->maint.wait, FLUSH_MEDIUM, 0, slots_flushed_twice);
+}
+
+static void slots_flushed_twice(struct waiter *w, int status)
+{
+	struct device *dev = DEV_OF(w);
+	struct ckpt *c = &dev->maint.ckpt;
+
+	if (status) {
+		round_end(dev);
+		return;
+	}
+	for (uint32_t i = 0; i < c->n; i++)
 		ckpt_slots_done(dev, c->pages[i]);
 	mem_free(c->buf);
 	c->buf = NULL;
@@ -476,7 +504,6 @@ static void registry_stable(struct waiter *w, int status)
 	struct device *dev = DEV_OF(w);
 	struct maint *m = &dev->maint;
 	struct registry *g = &dev->registry;
-	uint32_t pages_n;
 	int r;
 
 	if (status) {
@@ -488,30 +515,63 @@ static void registry_stable(struct waiter *w, int status)
 		return;
 	}
 	m->from_lsn = dev->journal.stable_lsn + 1;
-	r = registry_encode(dev, m->from_lsn, &m->registry_buf, &pages_n);
+	r = registry_encode(dev, m->from_lsn, &m->registry_buf, &m->registry_pages_n);
 	if (r == -E_FORMAT)
 		device_fail(dev, "registry", r);
 	if (r) {
 		tail_step(dev);
 		return;
 	}
+	registry_write(dev, registry_written);
+}
+
+static void registry_write(struct device *dev, void (*done)(struct ioe_req *io))
+{
+	struct maint *m = &dev->maint;
+
+	m->registry_busy = true;
 	ioe_write(dev->ioe, &m->ckpt.writes[0].io, dev->file,
-		  geometry_registry_offset(&dev->geo, !g->half), m->registry_buf,
-		  (uint64_t)pages_n * FMT_PAGE, registry_written);
+		  geometry_registry_offset(&dev->geo, !dev->registry.half), m->registry_buf,
+		  (uint64_t)m->registry_pages_n * FMT_PAGE, done);
+}
+
+/* Also when it failed: then the waiter is told so at once. */
+static void registry_flush(struct ioe_req *io, void (*done)(struct waiter *w, int status))
+{
+	struct device *dev = container_of(io, struct device, maint.ckpt.writes[0].io);
+
+	dev->maint.registry_busy = false;
+	if (io->status)
+		device_fail(dev, "registry write", io->status);
+	flush_wait(dev, &dev->maint.wait, FLUSH_MEDIUM, 0, done);
 }
 
 static void registry_written(struct ioe_req *io)
 {
-	struct device *dev = container_of(io, struct device, maint.ckpt.writes[0].io);
-
-	mem_free(dev->maint.registry_buf);
-	dev->maint.registry_buf = NULL;
-	if (io->status)
-		device_fail(dev, "registry write", io->status);
-	flush_wait(dev, &dev->maint.wait, FLUSH_MEDIUM, 0, registry_flushed);
+	registry_flush(io, registry_flushed);
 }
 
 static void registry_flushed(struct waiter *w, int status)
+{
+	struct device *dev = DEV_OF(w);
+	struct registry *g = &dev->registry;
+
+	if (status) {
+		round_end(dev);
+		return;
+	}
+	g->half = !g->half;
+	g->seq++;
+	registry_turn(dev, dev->maint.registry_buf, dev->maint.registry_pages_n);
+	registry_write(dev, registry_written_twice);
+}
+
+static void registry_written_twice(struct ioe_req *io)
+{
+	registry_flush(io, registry_flushed_twice);
+}
+
+static void registry_flushed_twice(struct waiter *w, int status)
 {
 	struct device *dev = DEV_OF(w);
 	struct registry *g = &dev->registry;
@@ -521,8 +581,9 @@ static void registry_flushed(struct waiter *w, int status)
 		round_end(dev);
 		return;
 	}
-	g->half = !g->half;
-	g->seq++;
+	mem_free(dev->maint.registry_buf);
+	dev->maint.registry_buf = NULL;
+	g->is_alone = false;
 	pin_move(&dev->journal.pins, &g->pin, g->last_lsn >= from_lsn ? from_lsn : 0);
 	dev->maint.did = true;
 	dev->info.checkpoints++;
@@ -563,6 +624,8 @@ static void round_end(struct device *dev)
 	m->step = MAINT_IDLE;
 	mem_free(m->ckpt.buf);
 	m->ckpt.buf = NULL;
+	mem_free(m->registry_buf);
+	m->registry_buf = NULL;
 	if (dev->failed) {
 		device_turn_end(dev);
 		return;

@@ -9,8 +9,8 @@
  *   TABLES    the older home of table pages, a flush, CKPT records
  *   PUBLISH   waits until they are published; from then on the homes count
  *   RETIRE    records for slots of which nothing is in the journal alone any more
- *   SLOTS     slot-entry pages whose records are all stable: the older home, a flush; from then on it counts
- *   REGISTRY  the same with the older half
+ *   SLOTS     slot-entry pages whose records are all stable: one home, a flush, the other home, a flush; from then on they count
+ *   REGISTRY  the same with the two halves
  *   TAIL      a block that says the new tail, stable */
 #ifndef STRATA_IO_PATH_DEVICE_MAINT_H
 #define STRATA_IO_PATH_DEVICE_MAINT_H
@@ -66,6 +66,8 @@ struct maint {
 	uint64_t from_lsn;  /* of what is copied */
 	struct ckpt ckpt;
 	uint8_t *registry_buf;
+	bool registry_busy; /* it is being written */
+	uint32_t registry_pages_n;
 	struct waiter wait;
 
 	struct list unpublished; /* struct table_page.ckpt_link: CKPT in the journal, not published */
@@ -99,6 +101,12 @@ void ckpt_add(struct device *dev, uint32_t page);
 int ckpt_start(struct device *dev, void (*fill)(struct device *dev, uint32_t page, uint8_t *to),
 	       uint64_t (*offset)(struct device *dev, uint32_t page),
 	       void (*done)(struct device *dev));
+/* Once more, to where the pages belong by now. */
+void ckpt_write(struct device *dev, void (*done)(struct device *dev));
+static inline uint8_t *ckpt_copy(struct ckpt *c, uint32_t i)
+{
+	return c->buf + (size_t)i * 4096;
+}
 
 /* Of table pages: the copy; where it goes; and its CKPT record, whose bytes are reserved. */
 void ckpt_table_fill(struct device *dev, uint32_t page, uint8_t *to);
@@ -107,9 +115,10 @@ void ckpt_table_record(struct device *dev, uint32_t page, const uint8_t *bytes);
 /* Those whose CKPT is published are done. */
 void ckpt_tables_published(struct device *dev);
 
-/* Of slot-entry pages: the same; and once it is on the medium. */
+/* Of slot-entry pages: the same; once it is on the medium, the copy is made that of the other home; and once both are. */
 void ckpt_slots_fill(struct device *dev, uint32_t page, uint8_t *to);
 uint64_t ckpt_slots_offset(struct device *dev, uint32_t page);
+void ckpt_slots_turn(struct device *dev, uint32_t page, uint8_t *bytes);
 void ckpt_slots_done(struct device *dev, uint32_t page);
 
 #endif

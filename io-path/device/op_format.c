@@ -29,6 +29,7 @@ struct format {
 	bool created;	    /* the file is ours to remove */
 	uint64_t sb_offset; /* being read or written */
 	uint32_t page_no;   /* next slot-entry page to write */
+	uint8_t home;	    /* of it, or half of the registry */
 	struct uuid uuid;
 	uint64_t wall_ns;
 };
@@ -46,6 +47,7 @@ static void format_build(struct format *f);
 static int format_reserve(struct format *f);
 static void format_slot_pages(struct format *f);
 static void format_slot_pages_done(struct ioe_req *io);
+static void format_registry(struct format *f);
 static void format_registry_done(struct ioe_req *io);
 static void format_journal_done(struct ioe_req *io);
 static void format_built(struct ioe_req *io);
@@ -254,12 +256,18 @@ static int format_reserve(struct format *f)
 	return r;
 }
 
-/* Home 0 of the slot-entry pages, all slots free; home 1 stays invalid. As many per write as lie together. */
-static void format_slot_pages(struct format *f)
+static uint32_t slot_pages_per_write(const struct format *f)
 {
 	struct geo_group g = geometry_group_of_slot_page(&f->geo, f->page_no);
-	uint32_t n =
-	    MIN((uint32_t)(BUF_BYTES / FMT_PAGE), g.base.slot_pages + g.n.slot_pages - f->page_no);
+
+	return MIN((uint32_t)(BUF_BYTES / FMT_PAGE),
+		   g.base.slot_pages + g.n.slot_pages - f->page_no);
+}
+
+/* Both homes of the slot-entry pages, all slots free. As many per write as lie together. */
+static void format_slot_pages(struct format *f)
+{
+	uint32_t n = slot_pages_per_write(f);
 
 	memset(f->buf, 0, (size_t)n * FMT_PAGE);
 	for (uint32_t i = 0; i < n; i++) {
@@ -268,33 +276,42 @@ static void format_slot_pages(struct format *f)
 		p->seq = to_le64(1);
 		p->from_lsn = to_le64(1);
 		fmt_slot_page_prepare(p, &(struct fmt_slot_page_id){.device = &f->uuid,
-								    .page_no = f->page_no + i});
+								    .page_no = f->page_no + i,
+								    .home = f->home});
 	}
-	ioe_write(f->ioe, &f->io, f->file, geometry_slot_page_offset(&f->geo, f->page_no, 0),
+	ioe_write(f->ioe, &f->io, f->file, geometry_slot_page_offset(&f->geo, f->page_no, f->home),
 		  f->buf, (uint64_t)n * FMT_PAGE, format_slot_pages_done);
-	f->page_no += n;
 }
 
 static void format_slot_pages_done(struct ioe_req *io)
 {
 	struct format *f = FORMAT_OF(io);
-	struct fmt_registry_page *p = (void *)f->buf;
 
 	if (io->status) {
 		format_finish(f, io->status);
 		return;
 	}
-	if (f->page_no < f->geo.total.slot_pages) {
+	if (f->home == 1)
+		f->page_no += slot_pages_per_write(f);
+	f->home = !f->home;
+	if (f->page_no < f->geo.total.slot_pages)
 		format_slot_pages(f);
-		return;
-	}
+	else
+		format_registry(f);
+}
+
+static void format_registry(struct format *f)
+{
+	struct fmt_registry_page *p = (void *)f->buf;
+
 	memset(p, 0, FMT_PAGE);
 	p->used_bytes = to_le16(offsetof(struct fmt_registry_page, records));
 	p->pages_n = to_le32(1);
 	p->seq = to_le64(1);
 	p->from_lsn = to_le64(1);
-	fmt_registry_page_prepare(p, &(struct fmt_registry_page_id){.device = &f->uuid});
-	ioe_write(f->ioe, io, f->file, geometry_registry_offset(&f->geo, 0), p, FMT_PAGE,
+	fmt_registry_page_prepare(p, &(struct fmt_registry_page_id){.device = &f->uuid,
+								    .half = f->home});
+	ioe_write(f->ioe, &f->io, f->file, geometry_registry_offset(&f->geo, f->home), p, FMT_PAGE,
 		  format_registry_done);
 }
 
@@ -316,6 +333,11 @@ static void format_registry_done(struct ioe_req *io)
 
 	if (io->status) {
 		format_finish(f, io->status);
+		return;
+	}
+	if (f->home == 0) {
+		f->home = 1;
+		format_registry(f);
 		return;
 	}
 	memset(b, 0, FMT_PAGE);

@@ -5,7 +5,7 @@
  *   else:   the blocks are bad:           CORRECT* -> done
  *
  * ENOSPC leaves what was there; but of a longer write some blocks may have got through, so what was data before is read and is old, new, or
- * (neither) bad. A stable write has its record in the journal already: the correction follows it, and the block of the first one does not count
+ * (neither) bad. What cannot be read now counts as old: should it be new after all, its checksum will tell. A stable write has its record in the journal already: the correction follows it, and the block of the first one does not count
  * as complete before that of the correction is written, so that no flush can cover the one without the other. */
 #include "io-path/device/dev.h"
 #include "src/base/crc.h"
@@ -65,7 +65,7 @@ static void failed_look(struct op *op)
 		data_n += table_is_data(op->page->values[base + i]);
 	if (data_n > 0)
 		op->buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)op->blocks_n * BLOCK_BYTES);
-	if (!op->buf) { /* nothing to look at; or no memory: then what was data is bad */
+	if (!op->buf) { /* nothing to look at; or no memory */
 		failed_reserve(op);
 		return;
 	}
@@ -97,10 +97,8 @@ static uint32_t value_now(const struct op *op, uint32_t i)
 
 	if (op->status != -ENOSPC)
 		return FMT_BLOCK_BAD;
-	if (!table_is_data(was))
+	if (!table_is_data(was) || !op->buf)
 		return was;
-	if (!op->buf)
-		return FMT_BLOCK_BAD;
 	found = fmt_block_value(crc32c((uint8_t *)op->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES),
 				op->r->cgen, op->block + i);
 	return found == was || found == fmt_block_value(op->r->crcs[i], op->r->cgen, op->block + i)

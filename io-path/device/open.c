@@ -29,6 +29,7 @@ static void open_loaded(struct replay *rp, int status);
 static void open_applied(struct replay *rp, int status);
 static void open_resolved(struct replay *rp, int status);
 static void open_booted(struct replay *rp, int status);
+static void open_mended(struct control *c, int status);
 static void open_quiet(struct ioe_req *io);
 static void open_finish(struct replay *rp, int status);
 static void open_end(struct ioe_req *io);
@@ -194,6 +195,7 @@ static int superblock_choose(struct replay *rp)
 	if (r[0] && r[1])
 		return replay_fail(rp, -E_FORMAT,
 				   "not a device of Strata, or both superblocks are damaged");
+	rp->sb_is_alone = r[0] || r[1];
 	best = r[0] || (!r[1] && get_le64(rp->sb[1]->sequence) > get_le64(rp->sb[0]->sequence));
 	dev->sb = rp->sb[best];
 	rp->sb[best] = NULL;
@@ -293,7 +295,19 @@ static void open_booted(struct replay *rp, int status)
 		return;
 	}
 	ring_remove_old(dev);
-	open_finish(rp, 0);
+	if (!rp->sb_is_alone) {
+		open_finish(rp, 0);
+		return;
+	}
+	device_event(dev, "superblock-mended", "%s superblock was damaged; the other one is good",
+		     get_le64(dev->sb->own_offset) ? "the first" : "the second");
+	rp->sb_write.dev = dev;
+	superblock_write(&rp->sb_write, open_mended);
+}
+
+static void open_mended(struct control *c, int status)
+{
+	open_finish(container_of(c, struct replay, sb_write), status);
 }
 
 /* ---- finish ----------------------------------------------------------------------------------------------------------- */

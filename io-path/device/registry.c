@@ -204,14 +204,22 @@ int registry_encode(struct device *dev, uint64_t from_lsn, uint8_t **ret_buf, ui
 		p->pages_n = to_le32(e.pages_n);
 		p->seq = to_le64(g->seq + 1);
 		p->from_lsn = to_le64(from_lsn);
-		fmt_registry_page_prepare(p, &(struct fmt_registry_page_id){.device = &dev->uuid,
-									    .page_no = i,
-									    .half =
-										(uint8_t)!g->half});
 	}
+	registry_turn(dev, e.buf, e.pages_n);
 	*ret_pages_n = e.pages_n;
 	*ret_buf = e.buf;
 	return 0;
+}
+
+void registry_turn(struct device *dev, uint8_t *buf, uint32_t pages_n)
+{
+	uint8_t half = (uint8_t)!dev->registry.half;
+
+	for (uint32_t i = 0; i < pages_n; i++)
+		fmt_registry_page_prepare((void *)(buf + (size_t)i * FMT_PAGE),
+					  &(struct fmt_registry_page_id){.device = &dev->uuid,
+									 .page_no = i,
+									 .half = half});
 }
 
 int registry_apply(struct device *dev, const struct fmt_record *rec)

@@ -16,9 +16,10 @@ struct registry {
 	uint64_t layers_bytes, epochs_bytes; /* of all records */
 	struct pin pin;
 	uint64_t last_lsn; /* of its youngest record */
-	/* the current half */
+	/* the half that was written first, or that alone was good */
 	uint64_t seq;
 	uint32_t half;
+	bool is_alone; /* the other one does not say the same: written again soon */
 };
 
 int registry_init(struct device *dev);
@@ -33,6 +34,8 @@ int registry_put_layer(struct device *dev, const struct fmt_rec_layer *rec);
 
 /* The pages of the older half with everything there is now, in memory that is the caller's. 0, -ENOMEM, -E_FORMAT (too much) */
 int registry_encode(struct device *dev, uint64_t from_lsn, uint8_t **ret_buf, uint32_t *ret_pages_n);
+/* Makes them those of what is the older half now, with the same sequence. */
+void registry_turn(struct device *dev, uint8_t *buf, uint32_t pages_n);
 /* Takes over what a half holds. 0, -E_FORMAT, -ENOMEM */
 int registry_apply(struct device *dev, const struct fmt_record *rec);
 uint32_t registry_pages_max(const struct device *dev);

@@ -2,6 +2,7 @@
 /* replay.h - from a device of unknown state to one that may be served. The rules are in docs/device-format.md.
  *
  *   open.c            leads: lock, superblock, the steps below, then serving
+ *   replay_read.c     reads of metadata that do not give up at once
  *   replay_scan.c     the journal as a chain: from which block to which
  *   replay_load.c     slot-entry pages and registry
  *   replay_apply.c    the records: first those of slots, tables and registry, then those of blocks; then what the restart ring adds
@@ -12,6 +13,7 @@
 
 #include <stdbool.h>
 
+#include "io-path/device/control.h"
 #include "io-path/device/device.h"
 #include "io-path/device/format.h"
 #include "io-path/device/ring.h"
@@ -19,6 +21,8 @@
 #include "src/ioe/ioe.h"
 
 struct device;
+
+struct replay;
 
 enum { REPLAY_BUF_BYTES = 1 << 20, REPLAY_BUF_PAGES = REPLAY_BUF_BYTES / FMT_PAGE };
 
@@ -30,7 +34,27 @@ struct scan_block {
 	uint64_t incarnation, tail, stable_lsn;
 	uint32_t crc, prev_crc;
 	bool begins_with_boot, ends_with_clean;
+	bool unreadable; /* nobody knows */
 };
+
+/* Pages that are read together. */
+struct replay_span {
+	uint64_t offset;
+	uint8_t *buf;
+	uint32_t pages_n;
+};
+
+struct replay_reading {
+	struct replay_span span;
+	uint32_t at; /* page that is read alone */
+	uint32_t tries;
+	uint64_t unreadable[REPLAY_BUF_PAGES / 64];
+	void (*done)(struct replay *rp);
+};
+static inline bool replay_is_unreadable(const struct replay_reading *rd, uint32_t page)
+{
+	return rd->unreadable[page / 64] >> (page % 64) & 1;
+}
 
 /* A value that a record gives to a block, to be compared with what is on the medium: the older ones of a block first. */
 struct candidate {
@@ -56,11 +80,14 @@ struct replay {
 	struct device_open *op;
 	void (*done)(struct replay *rp, int status);
 	struct ioe_req io;
+	struct replay_reading read;
 	struct waiter wait;
 	uint8_t *buf, *buf2;
 	uint64_t lock_until_ns;
 	uint64_t sb_place; /* being read */
 	struct fmt_superblock *sb[2];
+	bool sb_is_alone; /* the other copy is damaged */
+	struct control sb_write;
 
 	/* scan */
 	struct scan_block *blocks; /* by place in the ring */
@@ -81,6 +108,7 @@ struct replay {
 	/* registry */
 	uint32_t half, half_pages_n;
 	uint64_t half_seq[2]; /* 0: invalid */
+	uint32_t pages_of_half[2];
 
 	/* apply */
 	uint64_t lsn; /* next block */
@@ -116,6 +144,9 @@ void replay_load(struct replay *rp, void (*done)(struct replay *rp, int status))
 void replay_apply(struct replay *rp, void (*done)(struct replay *rp, int status));
 void replay_resolve(struct replay *rp, void (*done)(struct replay *rp, int status));
 void replay_boot(struct replay *rp, void (*done)(struct replay *rp, int status));
+
+/* Calls `done` always: rp->read says what could not be read. */
+void replay_read(struct replay *rp, const struct replay_span *span, void (*done)(struct replay *rp));
 
 /* Room for one more in a growing array. 0 or -ENOMEM. */
 int replay_grow(void **array, size_t n, size_t *room, size_t elem_bytes);

@@ -18,11 +18,12 @@
 
 static void pass_begin(struct replay *rp, int pass);
 static void pass_read(struct replay *rp);
-static void pass_read_done(struct ioe_req *io);
+static void pass_read_done(struct replay *rp);
 static int apply_entry(struct replay *rp, const struct fmt_record *rec, uint64_t lsn);
 static int apply_blocks(struct replay *rp, const struct fmt_record *rec, uint64_t lsn);
 static void mode_decide(struct replay *rp);
 static int slots_activate(struct replay *rp);
+static int ring_check(struct replay *rp);
 static int suspects_find(struct replay *rp);
 static void suspects_load(struct replay *rp);
 static void suspects_loaded(struct replay *rp);
@@ -66,10 +67,13 @@ static uint32_t blocks_of_read(const struct replay *rp)
 
 static void pass_read(struct replay *rp)
 {
-	struct device *dev = rp->dev;
+	struct replay_span span = {
+	    .offset = geometry_journal_offset(&rp->dev->geo, rp->lsn),
+	    .buf = rp->buf,
+	    .pages_n = blocks_of_read(rp),
+	};
 
-	ioe_read(dev->ioe, &rp->io, dev->file, geometry_journal_offset(&dev->geo, rp->lsn), rp->buf,
-		 (uint64_t)blocks_of_read(rp) * FMT_PAGE, pass_read_done);
+	replay_read(rp, &span, pass_read_done);
 }
 
 static int block_apply(struct replay *rp, const struct fmt_journal_block *b)
@@ -94,11 +98,10 @@ static int block_apply(struct replay *rp, const struct fmt_journal_block *b)
 	return r;
 }
 
-static void pass_read_done(struct ioe_req *io)
+static void pass_read_done(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
 	uint32_t n = blocks_of_read(rp);
-	int r = io->status;
+	int r = 0;
 
 	for (uint32_t i = 0; i < n && !r; i++, rp->lsn++)
 		r = block_apply(rp, (const void *)(rp->buf + (size_t)i * FMT_PAGE));
@@ -272,21 +275,31 @@ static void mode_decide(struct replay *rp)
 
 	if (rp->is_clean) {
 		rp->mode = REPLAY_CLEAN;
-	} else if (ring_old_open(dev, &id, &rp->ring) == 0) {
-		rp->has_ring = true;
-		rp->mode = REPLAY_RING;
-		r = suspects_find(rp);
+	} else {
+		r = ring_old_open(dev, &id, &rp->ring);
+		rp->has_ring = r == 0;
+		if (rp->has_ring && rp->ring.written_lsn >= rp->next_lsn) {
+			rp->done(rp, replay_fail(rp, -E_FORMAT,
+						 "journal block %" PRIu64
+						 " is damaged: the restart ring says that it was "
+						 "written",
+						 rp->next_lsn));
+			return;
+		}
+		r = rp->has_ring ? ring_check(rp) : r;
+		if (rp->has_ring && !r)
+			r = suspects_find(rp);
 		if (r == -E_FORMAT) {
 			device_event(dev, "ring-damaged",
-				     "the restart ring makes no sense: treated as a power loss");
+				     "the restart ring is damaged: treated as a power loss");
 			ring_old_close(dev, &rp->ring);
 			rp->has_ring = false;
 			rp->suspects_n = 0;
-			r = 0;
 		}
+		if (r == -E_FORMAT || r == -ENOENT)
+			r = 0;
+		rp->mode = rp->has_ring ? REPLAY_RING : REPLAY_POWER_LOSS;
 	}
-	if (!rp->is_clean && !rp->has_ring)
-		rp->mode = REPLAY_POWER_LOSS;
 	rp->trusted_lsn = rp->mode == REPLAY_POWER_LOSS ? rp->stable_lsn : UINT64_MAX;
 	if (!r)
 		r = slots_activate(rp);
@@ -504,6 +517,18 @@ static int by_slot_and_block(const void *a, const void *b)
 	if (x->slot != y->slot)
 		return x->slot < y->slot ? -1 : 1;
 	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/* All of it, before any of it has an effect. */
+static int ring_check(struct replay *rp)
+{
+	struct ring_entry_view v;
+	int r;
+
+	while ((r = ring_old_next(&rp->ring, &v)) == 1)
+		;
+	ring_old_rewind(&rp->ring);
+	return r;
 }
 
 /* Slots that only the ring knows to be open are opened; blocks under a pending INTENT are suspects. */

@@ -3,22 +3,23 @@
  *
  *   slot-entry pages: home 0*, home 1* of a stretch -> the valid home with the higher sequence -> ... -> registry half 0*, 1* -> done
  *
- * A page of which no home is valid is damage: the device is refused for service; inspection goes on without its slots. */
+ * Each home alone is enough: the journal has all that is not in both (maint.c). One that is damaged, or was being written, is written again
+ * soon. A page of which no home is valid is damage: the device is refused for service; inspection goes on without its slots. */
 #include "io-path/device/dev.h"
 #include "io-path/device/replay.h"
 #include "src/base/math.h"
 #include "src/base/mem.h"
 
 static void slots_read(struct replay *rp);
-static void slots_read_other(struct ioe_req *io);
-static void slots_read_done(struct ioe_req *io);
+static void slots_read_other(struct replay *rp);
+static void slots_read_done(struct replay *rp);
 static int slot_page_take(struct replay *rp, uint32_t page, const struct fmt_slot_page *homes[2]);
 static void registry_read(struct replay *rp);
-static void registry_read_done(struct ioe_req *io);
-static void half_read(struct replay *rp, void (*done)(struct ioe_req *io));
-static void half_checked(struct ioe_req *io);
+static void registry_read_done(struct replay *rp);
+static void half_read(struct replay *rp, void (*done)(struct replay *rp));
+static void half_checked(struct replay *rp);
 static void registry_take(struct replay *rp);
-static void half_taken(struct ioe_req *io);
+static void half_taken(struct replay *rp);
 
 void replay_load(struct replay *rp, void (*done)(struct replay *rp, int status))
 {
@@ -39,31 +40,30 @@ static uint32_t stretch(const struct replay *rp)
 
 static void slots_read(struct replay *rp)
 {
-	struct device *dev = rp->dev;
+	struct replay_span span = {
+	    .offset = geometry_slot_page_offset(&rp->dev->geo, rp->at, 0),
+	    .buf = rp->buf,
+	    .pages_n = stretch(rp),
+	};
 
-	ioe_read(dev->ioe, &rp->io, dev->file, geometry_slot_page_offset(&dev->geo, rp->at, 0),
-		 rp->buf, (uint64_t)stretch(rp) * FMT_PAGE, slots_read_other);
+	replay_read(rp, &span, slots_read_other);
 }
 
-static void slots_read_other(struct ioe_req *io)
+static void slots_read_other(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
-	struct device *dev = rp->dev;
+	struct replay_span span = {
+	    .offset = geometry_slot_page_offset(&rp->dev->geo, rp->at, 1),
+	    .buf = rp->buf2,
+	    .pages_n = stretch(rp),
+	};
 
-	/* what cannot be read is as good as invalid; the other home may be there */
-	if (io->status)
-		memset(rp->buf, 0, REPLAY_BUF_BYTES);
-	ioe_read(dev->ioe, &rp->io, dev->file, geometry_slot_page_offset(&dev->geo, rp->at, 1),
-		 rp->buf2, (uint64_t)stretch(rp) * FMT_PAGE, slots_read_done);
+	replay_read(rp, &span, slots_read_done);
 }
 
-static void slots_read_done(struct ioe_req *io)
+static void slots_read_done(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
 	uint32_t n = stretch(rp);
 
-	if (io->status)
-		memset(rp->buf2, 0, REPLAY_BUF_BYTES);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct fmt_slot_page *homes[2] = {
 		    (const void *)(rp->buf + (size_t)i * FMT_PAGE),
@@ -127,12 +127,14 @@ static int slot_page_take(struct replay *rp, uint32_t page, const struct fmt_slo
 	struct geo_range slots = geometry_slot_page_slots(&dev->geo, page);
 	struct geo_range tables = geometry_slot_page_tables(&dev->geo, page);
 	const struct fmt_slot_page *best = NULL;
+	bool are_equal = false;
 
 	for (uint8_t h = 0; h < 2; h++) {
 		struct fmt_slot_page_id id = {.device = &dev->uuid, .page_no = page, .home = h};
 
 		if (fmt_slot_page_check(homes[h], &id) || !counts_are_sane(dev, homes[h], slots.n))
 			continue;
+		are_equal = best && get_le64(homes[h]->seq) == get_le64(best->seq);
 		if (!best || get_le64(homes[h]->seq) > get_le64(best->seq))
 			best = homes[h];
 	}
@@ -150,6 +152,7 @@ static int slot_page_take(struct replay *rp, uint32_t page, const struct fmt_slo
 	}
 	sp->seq = get_le64(best->seq);
 	sp->home = best->home;
+	sp->is_alone = !are_equal;
 	for (uint32_t i = 0; i < tables.n; i++) {
 		struct table *t = &dev->tables.tables[tables.first + i];
 
@@ -176,15 +179,19 @@ static struct fmt_registry_page_id page_id(const struct replay *rp, uint32_t pag
 /* Its first page says how many there are. */
 static void registry_read(struct replay *rp)
 {
-	struct device *dev = rp->dev;
+	struct replay_span span = {
+	    .offset = geometry_registry_offset(&rp->dev->geo, rp->half),
+	    .buf = rp->buf,
+	    .pages_n = 1,
+	};
 
-	ioe_read(dev->ioe, &rp->io, dev->file, geometry_registry_offset(&dev->geo, rp->half),
-		 rp->buf, FMT_PAGE, registry_read_done);
+	replay_read(rp, &span, registry_read_done);
 }
 
 static void half_over(struct replay *rp, uint64_t seq)
 {
 	rp->half_seq[rp->half] = seq;
+	rp->pages_of_half[rp->half] = seq ? rp->half_pages_n : 0;
 	if (rp->half == 0) {
 		rp->half = 1;
 		registry_read(rp);
@@ -193,14 +200,12 @@ static void half_over(struct replay *rp, uint64_t seq)
 	}
 }
 
-static void registry_read_done(struct ioe_req *io)
+static void registry_read_done(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
 	const struct fmt_registry_page *p = (const void *)rp->buf;
 	struct fmt_registry_page_id id = page_id(rp, 0);
 
-	if (io->status || fmt_registry_page_check(p, &id) ||
-	    get_le32(p->pages_n) > registry_pages_max(rp->dev)) {
+	if (fmt_registry_page_check(p, &id) || get_le32(p->pages_n) > registry_pages_max(rp->dev)) {
 		half_over(rp, 0);
 		return;
 	}
@@ -215,13 +220,16 @@ static uint32_t half_stretch(const struct replay *rp)
 	return MIN((uint32_t)REPLAY_BUF_PAGES, rp->half_pages_n - rp->at);
 }
 
-static void half_read(struct replay *rp, void (*done)(struct ioe_req *io))
+static void half_read(struct replay *rp, void (*done)(struct replay *rp))
 {
-	struct device *dev = rp->dev;
+	struct replay_span span = {
+	    .offset =
+		geometry_registry_offset(&rp->dev->geo, rp->half) + (uint64_t)rp->at * FMT_PAGE,
+	    .buf = rp->buf,
+	    .pages_n = half_stretch(rp),
+	};
 
-	ioe_read(dev->ioe, &rp->io, dev->file,
-		 geometry_registry_offset(&dev->geo, rp->half) + (uint64_t)rp->at * FMT_PAGE,
-		 rp->buf, (uint64_t)half_stretch(rp) * FMT_PAGE, done);
+	replay_read(rp, &span, done);
 }
 
 static bool page_is_of_half(const struct replay *rp, uint32_t i)
@@ -233,13 +241,12 @@ static bool page_is_of_half(const struct replay *rp, uint32_t i)
 	       get_le32(p->pages_n) == rp->half_pages_n;
 }
 
-static void half_checked(struct ioe_req *io)
+static void half_checked(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
 	uint32_t n = half_stretch(rp);
 
 	for (uint32_t i = 0; i < n; i++)
-		if (io->status || !page_is_of_half(rp, i)) {
+		if (!page_is_of_half(rp, i)) {
 			half_over(rp, 0);
 			return;
 		}
@@ -265,22 +272,17 @@ static void registry_take(struct replay *rp)
 	}
 	dev->registry.half = rp->half;
 	dev->registry.seq = rp->half_seq[rp->half];
-	ioe_read(dev->ioe, &rp->io, dev->file, geometry_registry_offset(&dev->geo, rp->half),
-		 rp->buf, FMT_PAGE, half_taken);
-	rp->at = UINT32_MAX; /* the first page again, to learn how many */
+	dev->registry.is_alone = rp->half_seq[0] != rp->half_seq[1];
+	rp->half_pages_n = rp->pages_of_half[rp->half];
+	rp->at = 0;
+	half_read(rp, half_taken);
 }
 
-static void half_taken(struct ioe_req *io)
+static void half_taken(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
-	uint32_t n = rp->at == UINT32_MAX ? 0 : half_stretch(rp);
-	int r = io->status;
+	uint32_t n = half_stretch(rp);
+	int r = 0;
 
-	if (rp->at == UINT32_MAX && !r) {
-		rp->half_pages_n = get_le32(((const struct fmt_registry_page *)rp->buf)->pages_n);
-		rp->half_pages_n = MIN(rp->half_pages_n, registry_pages_max(rp->dev));
-		rp->at = 0;
-	}
 	for (uint32_t i = 0; i < n && !r; i++) {
 		struct cursor c;
 		const struct fmt_record *rec;

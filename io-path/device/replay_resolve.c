@@ -5,7 +5,8 @@
  *   data stands if the medium has that data. If none does, the state at or below stable_lsn stands, which is in the table now.
  *   With a restart ring: blocks under a pending INTENT. The medium has the intended data, or what was there before; else it is damage.
  *
- * Many are read at once, neighbours together. What comes out differs from the last record in the journal: then it is a correction that
+ * Many are read at once, neighbours together; after an error one by one, each a few times. A block that stays unreadable keeps the state that
+ * stands without looking: whoever reads it later, when the disk has recovered, compares it with its checksum. What comes out differs from the last record in the journal: then it is a correction that
  * boot.c journals, because a later replay will take all these records for stable. */
 #include <stdlib.h>
 
@@ -15,12 +16,13 @@
 #include "src/base/math.h"
 #include "src/base/mem.h"
 
-enum { READERS_MAX = 32, READER_BLOCKS = 16 };
+enum { READERS_MAX = 32, READER_BLOCKS = 16, BLOCK_TRIES = 3 };
 
 struct reader {
 	struct ioe_req io;
 	struct resolver *rs;
 	uint32_t slot, block, blocks_n; /* blocks_n 0: idle */
+	uint32_t at, tries;		/* the block that is read alone */
 	uint8_t *buf;
 };
 
@@ -35,6 +37,9 @@ struct resolver {
 
 static void resolve_more(struct resolver *rs);
 static void reader_done(struct ioe_req *io);
+static void reader_one(struct reader *rd);
+static void reader_one_done(struct ioe_req *io);
+static void reader_end(struct reader *rd, int status);
 static int block_resolve(struct replay *rp, uint32_t slot, uint32_t block, const uint8_t *bytes);
 static void resolve_end(struct resolver *rs);
 
@@ -149,18 +154,57 @@ static void resolve_more(struct resolver *rs)
 static void reader_done(struct ioe_req *io)
 {
 	struct reader *rd = container_of(io, struct reader, io);
-	struct resolver *rs = rd->rs;
 	int r = 0;
 
-	if (io->status)
-		device_event(rs->rp->dev, "unreadable",
-			     "slot %u blocks %u to %u cannot be read to verify them", rd->slot,
-			     rd->block, rd->block + rd->blocks_n - 1);
+	if (io->status) {
+		rd->at = rd->tries = 0;
+		reader_one(rd);
+		return;
+	}
 	for (uint32_t i = 0; i < rd->blocks_n && !r; i++)
-		r = block_resolve(rs->rp, rd->slot, rd->block + i,
-				  io->status ? NULL : rd->buf + (size_t)i * BLOCK_BYTES);
-	if (r && !rs->status)
-		rs->status = r;
+		r = block_resolve(rd->rs->rp, rd->slot, rd->block + i,
+				  rd->buf + (size_t)i * BLOCK_BYTES);
+	reader_end(rd, r);
+}
+
+static void reader_one(struct reader *rd)
+{
+	struct device *dev = rd->rs->rp->dev;
+
+	ioe_read(dev->ioe, &rd->io, dev->file,
+		 geometry_slot_offset(&dev->geo, rd->slot) +
+		     (uint64_t)(rd->block + rd->at) * BLOCK_BYTES,
+		 rd->buf, BLOCK_BYTES, reader_one_done);
+}
+
+static void reader_one_done(struct ioe_req *io)
+{
+	struct reader *rd = container_of(io, struct reader, io);
+	struct replay *rp = rd->rs->rp;
+	uint32_t block = rd->block + rd->at;
+	int r;
+
+	if (io->status && ++rd->tries < BLOCK_TRIES) {
+		reader_one(rd);
+		return;
+	}
+	if (io->status)
+		device_event(rp->dev, "unreadable", "slot %u block %u cannot be read to verify it",
+			     rd->slot, block);
+	r = block_resolve(rp, rd->slot, block, io->status ? NULL : rd->buf);
+	rd->tries = 0;
+	if (!r && ++rd->at < rd->blocks_n)
+		reader_one(rd);
+	else
+		reader_end(rd, r);
+}
+
+static void reader_end(struct reader *rd, int status)
+{
+	struct resolver *rs = rd->rs;
+
+	if (status && !rs->status)
+		rs->status = status;
 	rd->blocks_n = 0;
 	rs->busy_n--;
 	resolve_more(rs);
@@ -221,11 +265,12 @@ static int candidate_resolve(struct replay *rp, uint32_t slot, uint32_t block, u
 	return *value == rp->candidates[first].value ? 0 : fix_add(rp, slot, block, *value);
 }
 
-static int suspect_resolve(struct replay *rp, uint32_t slot, uint32_t block, uint32_t found)
+/* found NULL: it cannot be read. */
+static int suspect_resolve(struct replay *rp, uint32_t slot, uint32_t block, const uint32_t *found)
 {
 	struct suspect key = {.slot = slot, .block = block}, *s = NULL;
 	uint32_t *value = table_value(rp, slot, block), was = *value;
-	const struct slot_run *run = rp->dev->slots.slots[slot].run;
+	struct slot_run *run = rp->dev->slots.slots[slot].run;
 
 	for (size_t from = 0, to = rp->suspects_n; from < to && !s;) {
 		size_t mid = from + (to - from) / 2;
@@ -242,8 +287,14 @@ static int suspect_resolve(struct replay *rp, uint32_t slot, uint32_t block, uin
 	/* a stable write's record may have come to the journal without its data */
 	if (was == s->intent && s->has_before)
 		was = s->before;
-	if (found == s->intent || !table_is_data(was) || found == was) {
-		*value = found == s->intent ? found : was;
+	if (!found) {
+		/* both are right; which of them it is shows when it can be read */
+		*value = was;
+		if (table_is_data(was) && rp->dev->slots.slots[slot].active &&
+		    slot_doubt_add(rp->dev, run, block))
+			return -ENOMEM;
+	} else if (*found == s->intent || !table_is_data(was) || *found == was) {
+		*value = *found == s->intent ? *found : was;
 	} else if (run && slot_doubts(run, block)) {
 		*value = was; /* since an earlier power loss: to be verified as such */
 	} else {
@@ -264,7 +315,7 @@ static int block_resolve(struct replay *rp, uint32_t slot, uint32_t block, const
 		found = fmt_block_value(crc32c(bytes, BLOCK_BYTES), rp->dev->slots.slots[slot].cgen,
 					block);
 
-	return rp->suspects_n ? suspect_resolve(rp, slot, block, found)
+	return rp->suspects_n ? suspect_resolve(rp, slot, block, bytes ? &found : NULL)
 			      : candidate_resolve(rp, slot, block, found);
 }
 

@@ -14,9 +14,9 @@
 #include "src/base/mem.h"
 
 static void scan_read(struct replay *rp);
-static void scan_read_done(struct ioe_req *io);
+static void scan_read_done(struct replay *rp);
 static int scan_chain(struct replay *rp);
-static void scan_last_read(struct ioe_req *io);
+static void scan_last_read(struct replay *rp);
 
 void replay_scan(struct replay *rp, void (*done)(struct replay *rp, int status))
 {
@@ -36,10 +36,13 @@ static uint32_t pages_of_read(const struct replay *rp)
 
 static void scan_read(struct replay *rp)
 {
-	struct device *dev = rp->dev;
+	struct replay_span span = {
+	    .offset = rp->dev->geo.journal_offset + (uint64_t)rp->at * FMT_PAGE,
+	    .buf = rp->buf,
+	    .pages_n = pages_of_read(rp),
+	};
 
-	ioe_read(dev->ioe, &rp->io, dev->file, dev->geo.journal_offset + (uint64_t)rp->at * FMT_PAGE,
-		 rp->buf, (uint64_t)pages_of_read(rp) * FMT_PAGE, scan_read_done);
+	replay_read(rp, &span, scan_read_done);
 }
 
 static struct scan_block scan_block_of(const struct fmt_journal_block *b)
@@ -64,19 +67,17 @@ static struct scan_block scan_block_of(const struct fmt_journal_block *b)
 	return s;
 }
 
-static void scan_read_done(struct ioe_req *io)
+static void scan_read_done(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
 	struct device *dev = rp->dev;
+	struct replay_span last;
 	uint32_t n = pages_of_read(rp);
 	int r;
 
-	if (io->status) {
-		rp->done(rp, replay_fail(rp, io->status, "the journal cannot be read"));
-		return;
-	}
 	for (uint32_t i = 0; i < n; i++) {
 		const struct fmt_journal_block *b = (const void *)(rp->buf + (size_t)i * FMT_PAGE);
+
+		rp->blocks[rp->at + i].unreadable = replay_is_unreadable(&rp->read, i);
 
 		if (!fmt_journal_block_check(b, &dev->uuid, rp->at + i, dev->geo.ring_blocks))
 			rp->blocks[rp->at + i] = scan_block_of(b);
@@ -92,8 +93,12 @@ static void scan_read_done(struct ioe_req *io)
 		return;
 	}
 	/* the last block once more, for what only it has to say */
-	ioe_read(dev->ioe, &rp->io, dev->file, geometry_journal_offset(&dev->geo, rp->next_lsn - 1),
-		 rp->buf, FMT_PAGE, scan_last_read);
+	last = (struct replay_span){
+	    .offset = geometry_journal_offset(&dev->geo, rp->next_lsn - 1),
+	    .buf = rp->buf,
+	    .pages_n = 1,
+	};
+	replay_read(rp, &last, scan_last_read);
 }
 
 static const struct scan_block *highest(const struct replay *rp)
@@ -141,6 +146,12 @@ static int scan_chain(struct replay *rp)
 		rp->stable_lsn = MAX(rp->stable_lsn, b->stable_lsn);
 	}
 	rp->next_lsn = last->lsn + 1;
+	/* it may be the one that goes on */
+	if (scan_at(rp, ring_blocks, rp->next_lsn)->unreadable)
+		return replay_fail(rp, -EIO,
+				   "journal block %" PRIu64
+				   ", which may be the last one, cannot be read",
+				   rp->next_lsn);
 	rp->prev_crc = last->crc;
 	rp->tail_stable = last->tail;
 	rp->incarnation = last->incarnation;
@@ -159,18 +170,16 @@ static int scan_chain(struct replay *rp)
 	return 0;
 }
 
-static void scan_last_read(struct ioe_req *io)
+static void scan_last_read(struct replay *rp)
 {
-	struct replay *rp = container_of(io, struct replay, io);
 	struct device *dev = rp->dev;
 	const struct fmt_journal_block *b = (const void *)rp->buf;
 	uint64_t last_lsn = rp->next_lsn - 1;
 
-	if (io->status ||
-	    fmt_journal_block_check(b, &dev->uuid, (uint32_t)(last_lsn % dev->geo.ring_blocks),
+	if (fmt_journal_block_check(b, &dev->uuid, (uint32_t)(last_lsn % dev->geo.ring_blocks),
 				    dev->geo.ring_blocks)) {
 		rp->done(rp,
-			 replay_fail(rp, io->status ? io->status : -E_FORMAT,
+			 replay_fail(rp, -E_FORMAT,
 				     "journal block %" PRIu64 " cannot be read again", last_lsn));
 		return;
 	}

@@ -62,7 +62,7 @@ void ring_fail(struct device *dev)
 /* ---- entries ---------------------------------------------------------------------------------------------------------- */
 
 /* Room for a record of this length in one piece: where its entry begins. Not yet published. */
-static struct ring_entry *entry_new(struct ring *r, uint32_t type, uint32_t len)
+static struct ring_entry *entry_new(struct ring *r, uint16_t type, uint32_t len)
 {
 	uint64_t to_end = RING_ENTRY_BYTES - r->head % RING_ENTRY_BYTES;
 	struct ring_entry *e;
@@ -71,14 +71,16 @@ static struct ring_entry *entry_new(struct ring *r, uint32_t type, uint32_t len)
 		if (to_end >= ENTRY_HEADER) {
 			e = ring_entry_at(r->entries, r->head);
 			e->type = ENTRY_GAP;
-			e->len = (uint32_t)(to_end - ENTRY_HEADER);
+			e->len = (uint16_t)(to_end - ENTRY_HEADER);
+			e->crc = ring_entry_crc(e, r->head);
+			atomic_store_explicit(&e->lsn, 0, memory_order_relaxed);
 		}
 		r->head += to_end;
 	}
-	check(r->head + ring_entry_size(len) - r->tail <= RING_ENTRY_BYTES);
+	check(r->head + ring_entry_size(len) - r->tail <= RING_ENTRY_BYTES && len <= UINT16_MAX);
 	e = ring_entry_at(r->entries, r->head);
 	e->type = type;
-	e->len = len;
+	e->len = (uint16_t)len;
 	return e;
 }
 
@@ -87,13 +89,14 @@ static uint64_t entry_publish(struct ring *r, struct ring_entry *e, uint64_t lsn
 {
 	uint64_t pos = r->head;
 
-	atomic_store_explicit(&e->lsn, lsn, memory_order_relaxed);
+	e->crc = ring_entry_crc(e, pos);
+	atomic_store_explicit(&e->lsn, word_seal(lsn), memory_order_relaxed);
 	r->head += ring_entry_size(e->len);
-	atomic_store_explicit(&r->header->head, r->head, memory_order_release);
+	atomic_store_explicit(&r->header->head, word_seal(r->head), memory_order_release);
 	return pos;
 }
 
-uint64_t ring_put(struct ring *r, uint32_t type, const void *rec, uint32_t len)
+uint64_t ring_put(struct ring *r, uint16_t type, const void *rec, uint32_t len)
 {
 	struct ring_entry *e = entry_new(r, type, len);
 
@@ -112,7 +115,7 @@ void ring_record(struct device *dev, const void *rec, uint32_t len, uint64_t lsn
 	entry_publish(&dev->ring, e, lsn);
 }
 
-static uint64_t blocks_entry(struct ring *r, uint32_t type, const struct journal_blocks *b,
+static uint64_t blocks_entry(struct ring *r, uint16_t type, const struct journal_blocks *b,
 			     uint64_t lsn)
 {
 	uint32_t len = fmt_blocks_len(b->n);
@@ -147,7 +150,7 @@ static void entry_settle(struct device *dev, uint64_t pos, uint64_t lsn)
 	if (pos == RING_NO_INTENT)
 		return;
 	check(pos >= dev->ring.tail && pos < dev->ring.head);
-	atomic_store_explicit(&ring_entry_at(dev->ring.entries, pos)->lsn, lsn,
+	atomic_store_explicit(&ring_entry_at(dev->ring.entries, pos)->lsn, word_seal(lsn),
 			      memory_order_release);
 }
 
@@ -174,7 +177,8 @@ static bool entry_may_leave(struct ring *r, uint64_t written_lsn, uint64_t *ret_
 	*ret_size = ring_entry_size(e->len);
 	if (e->type == ENTRY_GAP)
 		return true;
-	lsn = atomic_load_explicit(&e->lsn, memory_order_relaxed);
+	/* ours: whether the seal is whole is for the next process to ask */
+	word_open(atomic_load_explicit(&e->lsn, memory_order_relaxed), &lsn);
 	return lsn && (lsn & ~LSN_ABORTED) <= written_lsn;
 }
 
@@ -183,11 +187,16 @@ void ring_released(struct device *dev)
 	struct ring *r = &dev->ring;
 	uint64_t size;
 
-	if (!r->on || r->tail == r->head)
+	if (!r->on)
+		return;
+	/* before anything leaves: what has left is in these blocks, so the chain must reach them */
+	atomic_store_explicit(&r->header->written_lsn, word_seal(dev->journal.written_lsn),
+			      memory_order_release);
+	if (r->tail == r->head)
 		return;
 	while (r->tail < r->head && entry_may_leave(r, dev->journal.written_lsn, &size))
 		r->tail += size;
-	atomic_store_explicit(&r->header->tail, r->tail, memory_order_release);
+	atomic_store_explicit(&r->header->tail, word_seal(r->tail), memory_order_release);
 	if (!list_empty(&r->waiters))
 		device_turn_end(dev);
 }
@@ -195,7 +204,8 @@ void ring_released(struct device *dev)
 void ring_doubt(struct device *dev, bool doubt)
 {
 	if (dev->ring.on)
-		atomic_store_explicit(&dev->ring.header->doubt, doubt, memory_order_release);
+		atomic_store_explicit(&dev->ring.header->doubt, word_seal(doubt),
+				      memory_order_release);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------ */

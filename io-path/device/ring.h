@@ -81,10 +81,11 @@ struct ring_identity {
 struct ring_old {
 	struct ioe_shm shm;
 	uint32_t file;
-	uint64_t at, head; /* the entry that comes next; the end */
+	uint64_t at, tail, head; /* the entry that comes next; the first; the end */
+	uint64_t written_lsn;	 /* the journal has to reach at least this far */
 	bool doubt;
 };
-/* -ENOENT: there is no valid one. */
+/* -ENOENT: there is no valid one. -E_FORMAT: it is the one, and damaged. */
 int ring_old_open(struct device *dev, const struct ring_identity *id, struct ring_old *ret_old);
 void ring_old_close(struct device *dev, struct ring_old *old);
 
@@ -92,7 +93,7 @@ struct ring_entry_view {
 	bool is_pending; /* an INTENT whose data may or may not have been written */
 	const struct fmt_record *rec;
 };
-/* The entries that count or are pending, in order. 1: here is one. 0: that was all. -E_FORMAT: it makes no sense. */
+/* The entries that count or are pending, in order. 1: here is one. 0: that was all. -E_FORMAT: it is damaged. */
 int ring_old_next(struct ring_old *old, struct ring_entry_view *ret_view);
 void ring_old_rewind(struct ring_old *old);
 

@@ -16,26 +16,40 @@ static bool header_is_valid(const struct ioe_shm *shm, const struct ring_identit
 	       h->id.incarnation == id->incarnation;
 }
 
+/* The words that the other process went on changing. */
+static int words_take(struct ring_old *old)
+{
+	const struct ring_header *h = old->shm.base;
+	uint64_t doubt;
+
+	if (!word_open(atomic_load_explicit(&h->head, memory_order_acquire), &old->head) ||
+	    !word_open(atomic_load_explicit(&h->tail, memory_order_acquire), &old->tail) ||
+	    !word_open(atomic_load_explicit(&h->written_lsn, memory_order_acquire),
+		       &old->written_lsn) ||
+	    !word_open(atomic_load_explicit(&h->doubt, memory_order_acquire), &doubt))
+		return -E_FORMAT;
+	old->doubt = doubt != 0;
+	ring_old_rewind(old);
+	return 0;
+}
+
 int ring_old_open(struct device *dev, const struct ring_identity *id, struct ring_old *ret_old)
 {
 	for (uint32_t i = 0; i < 2; i++) {
-		struct ioe_shm shm;
-		const struct ring_header *h;
+		struct ring_old old = {.file = i};
 
-		if (!dev->ring.path[i] || ioe_shm_open(dev->ioe, dev->ring.path[i], &shm))
+		if (!dev->ring.path[i] || ioe_shm_open(dev->ioe, dev->ring.path[i], &old.shm))
 			continue;
-		h = shm.base;
-		if (!uuid_is_zero(&id->nonce) && header_is_valid(&shm, id)) {
-			*ret_old = (struct ring_old){
-			    .shm = shm,
-			    .file = i,
-			    .head = atomic_load_explicit(&h->head, memory_order_acquire),
-			    .doubt = atomic_load_explicit(&h->doubt, memory_order_acquire) != 0,
-			};
-			ring_old_rewind(ret_old);
-			return 0;
+		if (!uuid_is_zero(&id->nonce) && header_is_valid(&old.shm, id)) {
+			int r = words_take(&old);
+
+			if (r)
+				ioe_shm_close(dev->ioe, &old.shm);
+			else
+				*ret_old = old;
+			return r;
 		}
-		ioe_shm_close(dev->ioe, &shm);
+		ioe_shm_close(dev->ioe, &old.shm);
 	}
 	return -ENOENT;
 }
@@ -49,9 +63,7 @@ void ring_old_close(struct device *dev, struct ring_old *old)
 
 void ring_old_rewind(struct ring_old *old)
 {
-	const struct ring_header *h = old->shm.base;
-
-	old->at = atomic_load_explicit(&h->tail, memory_order_acquire);
+	old->at = old->tail;
 }
 
 static bool blocks_are_sane(const struct fmt_rec_blocks *r, uint32_t len)
@@ -91,14 +103,15 @@ int ring_old_next(struct ring_old *old, struct ring_entry_view *ret_view)
 			old->at += to_end;
 			continue;
 		}
-		if (ring_entry_size(e->len) > MIN(to_end, old->head - old->at))
+		if (ring_entry_size(e->len) > MIN(to_end, old->head - old->at) ||
+		    e->crc != ring_entry_crc(e, old->at) ||
+		    !word_open(atomic_load_explicit(&e->lsn, memory_order_acquire), &lsn))
 			return -E_FORMAT;
 		old->at += ring_entry_size(e->len);
 		if (e->type == ENTRY_GAP)
 			continue;
 		if ((e->type != ENTRY_RECORD && e->type != ENTRY_INTENT) || !record_is_sane(e))
 			return -E_FORMAT;
-		lsn = atomic_load_explicit(&e->lsn, memory_order_acquire);
 		if (lsn & LSN_ABORTED)
 			continue;
 		ret_view->is_pending = e->type == ENTRY_INTENT && lsn == 0;

@@ -309,6 +309,23 @@ int slot_doubt_begin(struct device *dev, struct slot_run *run)
 	return 0;
 }
 
+int slot_doubt_add(struct device *dev, struct slot_run *run, uint32_t block)
+{
+	if (slot_doubts(run, block))
+		return 0;
+	if (!run->doubt) {
+		int r = slot_doubt_begin(dev, run);
+
+		if (r)
+			return r;
+		memset(run->doubt, 0, dev->geo.blocks_per_chunk / 8);
+		run->doubt_n = 0;
+	}
+	run->doubt[block / 64] |= 1ULL << (block % 64);
+	run->doubt_n++;
+	return 0;
+}
+
 void slot_doubt_clear(struct device *dev, struct slot_run *run, uint32_t block, uint32_t n)
 {
 	if (!run->doubt)

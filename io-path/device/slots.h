@@ -67,6 +67,7 @@ struct slot_run {
 	/* after a power loss: blocks that are not verified yet; NULL: none */
 	uint64_t *doubt;
 	uint32_t doubt_n;
+	uint32_t verify_from; /* verify.c looked at those before it */
 };
 
 /* What is resident of every slot-entry page */
@@ -74,7 +75,8 @@ struct slot_page {
 	uint64_t seq;
 	uint64_t last_lsn; /* of the youngest record about its slots or their table pages */
 	struct pin pin;
-	uint8_t home;
+	uint8_t home;  /* the one that was written first, or that alone was good */
+	bool is_alone; /* the other one does not say the same: written again soon */
 	bool in_ckpt;
 };
 
@@ -135,6 +137,7 @@ int slot_set_active(struct device *dev, uint32_t slot);
 /* ---- doubt (after a power loss) ---------------------------------------------------------------------------------------- */
 
 int slot_doubt_begin(struct device *dev, struct slot_run *run); /* all its blocks. 0 or -ENOMEM */
+int slot_doubt_add(struct device *dev, struct slot_run *run, uint32_t block); /* this one too */
 static inline bool slot_doubts(const struct slot_run *run, uint32_t block)
 {
 	return run->doubt && (run->doubt[block / 64] >> (block % 64) & 1);

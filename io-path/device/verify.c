@@ -3,7 +3,8 @@
  *
  *   the first doubtful slot -> an op of the device's own on a stretch of it* -> TABLE* -> DATA* -> compare -> [RECORDS*] -> the next
  *
- * Requests of clients overlapping the stretch wait as for any read of theirs. A block that is no data, or matches, is verified. One that does not
+ * A stretch that cannot be read is read block by block; a block that cannot be read stays in doubt until a client or the next start of the
+ * device reads it, for only then can be said what it is. Requests of clients overlapping the stretch wait as for any read of theirs. A block that is no data, or matches, is verified. One that does not
  * match is what the power loss left of an unfinished write: with a single copy there is nothing better, so its bytes are accepted, by a
  * record, and counted. When no block of the slot is doubtful any more it is like any other active slot, and retires. */
 #include "io-path/device/verify.h"
@@ -14,11 +15,14 @@
 #include "src/base/math.h"
 #include "src/base/mem.h"
 
+enum { BLOCK_TRIES = 3 };
+
 static void verify_next(struct waiter *w, int status);
 static void verify_begin(struct op *op);
 static void verify_table(struct waiter *w, int status);
 static void verify_read(struct op *op);
 static void verify_read_done(struct ioe_req *io);
+static void verify_unread(struct op *op);
 static void verify_compare(struct op *op);
 static void verify_correct(struct op *op, int status);
 static void verify_op_done(struct op *op, int status);
@@ -37,6 +41,13 @@ void verify_accept(struct op *op, uint32_t block, uint32_t value)
 		     op->slot, block);
 }
 
+/* Clients' own reads still verify what they touch. */
+static void no_memory(struct device *dev)
+{
+	dev->verify.running = false;
+	log_warn("no memory to verify in the background", "device=%s", dev->path);
+}
+
 /* ---- the round -------------------------------------------------------------------------------------------------------- */
 
 void verify_start(struct device *dev)
@@ -47,8 +58,8 @@ void verify_start(struct device *dev)
 	if (dev->slots.doubtful_n == 0)
 		return;
 	v->buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)VERIFY_BLOCKS * BLOCK_BYTES);
-	if (!v->buf) { /* clients' own reads still verify what they touch */
-		log_warn("no memory to verify in the background", "device=%s", dev->path);
+	if (!v->buf) {
+		no_memory(dev);
 		return;
 	}
 	v->running = true;
@@ -70,24 +81,28 @@ bool verify_is_idle(const struct device *dev)
 	return !dev->verify.op;
 }
 
+/* The next of the slot that is in doubt and was not looked at; or as many as a slot has. */
+static uint32_t next_block(const struct device *dev, const struct slot_run *run)
+{
+	uint32_t block = run->verify_from;
+
+	while (block < dev->geo.blocks_per_chunk && !slot_doubts(run, block))
+		block++;
+	return block;
+}
+
 static struct slot_run *first_doubtful(struct device *dev)
 {
 	list_for_each (l, &dev->slots.active) {
 		struct slot_run *run = list_entry(l, struct slot_run, link);
 
-		if (run->doubt)
+		if (!run->doubt)
+			continue;
+		run->verify_from = next_block(dev, run);
+		if (run->verify_from < dev->geo.blocks_per_chunk)
 			return run;
 	}
 	return NULL;
-}
-
-static uint32_t first_block(const struct slot_run *run)
-{
-	uint32_t block = 0;
-
-	while (!slot_doubts(run, block))
-		block++;
-	return block;
 }
 
 static void verify_next(struct waiter *w, int status)
@@ -106,10 +121,13 @@ static void verify_next(struct waiter *w, int status)
 		waiter_push(&dev->ops.own_waiters, w, verify_next);
 		return;
 	}
+	if (run->slot != v->single_slot || run->verify_from >= v->single_to)
+		v->one_by_one = false;
 	v->op->own_done = verify_op_done;
 	v->op->slot = run->slot;
-	v->op->block = first_block(run);
-	v->op->blocks_n = MIN((uint32_t)VERIFY_BLOCKS, dev->geo.blocks_per_chunk - v->op->block);
+	v->op->block = run->verify_from;
+	v->op->blocks_n = MIN(v->one_by_one ? 1u : (uint32_t)VERIFY_BLOCKS,
+			      dev->geo.blocks_per_chunk - v->op->block);
 	v->op->buf = v->buf;
 	op_enter_slot(v->op);
 }
@@ -132,12 +150,16 @@ static void verify_begin(struct op *op)
 	struct device *dev = op->dev;
 
 	/* it may have been freed, or verified by clients, while this waited for its turn */
-	if (!op->run->doubt || dev->failed || op_get_page(op) || table_track(dev, op->page))
+	if (!op->run->doubt || dev->failed) {
 		op_finish(op, 0);
-	else if (!op->page->loaded)
+	} else if (op_get_page(op) || table_track(dev, op->page)) {
+		no_memory(dev);
+		op_finish(op, 0);
+	} else if (!op->page->loaded) {
 		tables_wait(op->page, &op->wait, verify_table);
-	else
+	} else {
 		verify_read(op);
+	}
 }
 
 static void verify_table(struct waiter *w, int status)
@@ -186,13 +208,29 @@ static void verify_read_done(struct ioe_req *io)
 {
 	struct op *op = container_of(io, struct op, io);
 
-	if (io->status && !op->dev->failed)
-		device_event(op->dev, "unreadable",
-			     "slot %u blocks %u to %u cannot be read to verify them", op->slot,
-			     op->block + op->data_first,
-			     op->block + op->data_first + op->data_n - 1);
-	op->io_status = io->status;
-	verify_compare(op);
+	if (io->status)
+		verify_unread(op);
+	else
+		verify_compare(op);
+}
+
+/* Again, in smaller pieces; or on to the next block. */
+static void verify_unread(struct op *op)
+{
+	struct verify *v = &op->dev->verify;
+
+	if (op->blocks_n > 1) {
+		v->one_by_one = true;
+		v->single_slot = op->slot;
+		v->single_to = op->block + op->blocks_n;
+		v->tries = 0;
+	} else if (++v->tries == BLOCK_TRIES) {
+		v->tries = 0;
+		op->run->verify_from = op->block + 1;
+		device_event(op->dev, "unreadable", "slot %u block %u cannot be read to verify it",
+			     op->slot, op->block);
+	}
+	op_finish(op, 0);
 }
 
 static uint32_t found(const struct op *op, uint32_t i)
@@ -203,11 +241,10 @@ static uint32_t found(const struct op *op, uint32_t i)
 			       op->block + i);
 }
 
-/* What cannot be read is no longer in doubt: should it ever be read again, it has to match. */
 static void verify_compare(struct op *op)
 {
 	for (uint32_t i = 0; i < op->blocks_n && op->run->doubt; i++) {
-		if (needs_look(op, i) && !op->io_status && found(op, i) != table_values(op)[i])
+		if (needs_look(op, i) && found(op, i) != table_values(op)[i])
 			op->mismatches_n++;
 		else
 			slot_doubt_clear(op->dev, op->run, op->block + i, 1);

@@ -17,6 +17,9 @@ struct verify {
 	bool running;
 	struct op *op;
 	void *buf;
+	/* a stretch that could not be read whole, up to block single_to of the slot; and tries of the block that is read alone */
+	bool one_by_one;
+	uint32_t single_slot, single_to, tries;
 	struct waiter wait;
 	uint64_t verified_n;
 };

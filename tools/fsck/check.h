@@ -30,7 +30,8 @@ struct fsck_table {
 
 struct fsck_slot_page {
 	uint64_t seq, from_lsn;
-	bool other_damaged; /* the other home holds something that is no page */
+	bool other_damaged; /* the other home is no valid page */
+	bool other_older;   /* it is, but not of the same checkpoint */
 	uint8_t other;	    /* which one that is */
 	bool in_journal;    /* some record speaks of its slots or tables */
 };

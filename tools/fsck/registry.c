@@ -6,7 +6,6 @@
 #include "tools/fsck/check.h"
 
 struct half {
-	bool empty;   /* nothing was ever written here */
 	bool damaged; /* some page of it is */
 	uint64_t seq;
 	uint32_t pages_n, bad_page;
@@ -40,7 +39,6 @@ static int read_half(struct fsck *k, uint8_t half, struct half *ret_half)
 
 		if (r)
 			return r;
-		h.empty = page == 0 && status == -E_FORMAT && bytes_are_zero(k->io, FMT_PAGE);
 		if (page == 0 && !status) {
 			h.seq = get_le64(p->seq);
 			h.pages_n = get_le32(p->pages_n);
@@ -71,19 +69,21 @@ int fsck_registry(struct fsck *k)
 		    "both halves of the registry are damaged: epochs and layer records are lost");
 		return 0;
 	}
-	if (ok[0] && ok[1] && h[0].seq == h[1].seq)
-		fsck_say(k, FSCK_ERROR, "registry-damaged",
-			 "both halves of the registry have sequence %" PRIu64, h[0].seq);
+	if (ok[0] && ok[1] && h[0].seq != h[1].seq && !k->registry_in_journal)
+		fsck_say(k, FSCK_WARNING, "registry-damaged",
+			 "half %u of the registry is older: a write was lost; the other one has "
+			 "all of it and is used",
+			 h[0].seq > h[1].seq);
 	for (uint8_t i = 0; i < 2; i++) {
-		if (!h[i].damaged || h[i].empty)
+		if (!h[i].damaged)
 			continue;
 		if (k->registry_in_journal)
 			fsck_say(k, FSCK_NOTE, "registry-damaged",
 				 "half %u of the registry is incomplete: it was being written", i);
 		else
-			fsck_say(k, FSCK_ERROR, "registry-damaged",
+			fsck_say(k, FSCK_WARNING, "registry-damaged",
 				 "page %u of half %u of the registry is damaged; the other half, "
-				 "sequence %" PRIu64 ", may be an older state",
+				 "sequence %" PRIu64 ", has all of it and is used",
 				 h[i].bad_page, i, h[!i].seq);
 	}
 	if (k->registry_seq && !(ok[0] && h[0].seq >= k->registry_seq) &&

@@ -7,10 +7,8 @@
 #include "src/base/mem.h"
 #include "tools/fsck/check.h"
 
-enum home_state { HOME_EMPTY, HOME_DAMAGED, HOME_VALID };
-
 struct home {
-	enum home_state state;
+	bool valid;
 	struct fmt_slot_page page;
 };
 
@@ -21,15 +19,11 @@ static int read_home(struct fsck *k, uint32_t page_no, uint8_t home, struct home
 	if (r && r != -EIO)
 		return fsck_error(k, r, "slot-entry page %u: %s", page_no, err_text(r));
 	memcpy(&ret_home->page, k->io, FMT_PAGE);
-	if (!r && bytes_are_zero(k->io, FMT_PAGE))
-		ret_home->state = HOME_EMPTY;
-	else if (r || fmt_slot_page_check(&ret_home->page,
-					  &(struct fmt_slot_page_id){.device = &k->sb.device,
-								     .page_no = page_no,
-								     .home = home}))
-		ret_home->state = HOME_DAMAGED;
-	else
-		ret_home->state = HOME_VALID;
+	ret_home->valid =
+	    !r &&
+	    fmt_slot_page_check(&ret_home->page, &(struct fmt_slot_page_id){.device = &k->sb.device,
+									    .page_no = page_no,
+									    .home = home}) == 0;
 	return 0;
 }
 
@@ -78,6 +72,14 @@ static void page_lost(struct fsck *k, uint32_t page_no)
 		k->slots[slots.first + i].lost = true;
 }
 
+/* But for which home they are. */
+static bool say_the_same(const struct fmt_slot_page *x, const struct fmt_slot_page *y)
+{
+	size_t from = offsetof(struct fmt_slot_page, page_no);
+
+	return memcmp((const uint8_t *)x + from, (const uint8_t *)y + from, FMT_PAGE - from) == 0;
+}
+
 static int check_page(struct fsck *k, uint32_t page_no, struct home *h)
 {
 	struct fsck_slot_page *p = &k->pages[page_no];
@@ -89,20 +91,20 @@ static int check_page(struct fsck *k, uint32_t page_no, struct home *h)
 		if (r)
 			return r;
 	}
-	if (h[0].state != HOME_VALID && h[1].state != HOME_VALID) {
+	if (!h[0].valid && !h[1].valid) {
 		page_lost(k, page_no);
 		return 0;
 	}
-	newer = h[0].state != HOME_VALID ||
-		(h[1].state == HOME_VALID && get_le64(h[1].page.seq) > get_le64(h[0].page.seq));
-	if (h[0].state == HOME_VALID && h[1].state == HOME_VALID &&
-	    get_le64(h[0].page.seq) == get_le64(h[1].page.seq))
-		fsck_say(k, FSCK_ERROR, "slot-page-damaged",
-			 "both homes of slot-entry page %u have sequence %" PRIu64
-			 ": it cannot be told which one is newer",
-			 page_no, get_le64(h[0].page.seq));
+	newer = !h[0].valid || (h[1].valid && get_le64(h[1].page.seq) > get_le64(h[0].page.seq));
 	p->other = (uint8_t)!newer;
-	p->other_damaged = h[!newer].state == HOME_DAMAGED;
+	p->other_damaged = !h[!newer].valid;
+	p->other_older =
+	    h[0].valid && h[1].valid && get_le64(h[0].page.seq) != get_le64(h[1].page.seq);
+	if (!p->other_damaged && !p->other_older && !say_the_same(&h[0].page, &h[1].page))
+		fsck_say(k, FSCK_ERROR, "slot-page-differs",
+			 "the homes of slot-entry page %u have the same sequence, %" PRIu64
+			 ", and differ",
+			 page_no, get_le64(h[0].page.seq));
 	take_page(k, page_no, &h[newer].page);
 	return 0;
 }
@@ -123,14 +125,16 @@ int fsck_slot_pages(struct fsck *k)
 	return r;
 }
 
-/* A home is only ever half written while it is being checkpointed, and then the journal has records of the page. Otherwise it was damaged
- * later; and as it might have been the newer one, what is in the other may be old. */
+/* Both homes say the same, but amid a checkpoint, and then the journal has records of the page. Otherwise one was damaged later, which costs
+ * nothing as long as the other is there. */
 int fsck_slot_pages_judge(struct fsck *k)
 {
 	for (uint32_t page = 0; page < k->geo.total.slot_pages; page++) {
 		const struct fsck_slot_page *p = &k->pages[page];
 
-		if (!p->other_damaged)
+		if (!p->other_damaged && !p->other_older)
+			continue;
+		if (p->in_journal && p->other_older)
 			continue;
 		if (p->in_journal)
 			fsck_say(
@@ -138,10 +142,11 @@ int fsck_slot_pages_judge(struct fsck *k)
 			    "home %u of slot-entry page %u is incomplete: it was being written",
 			    p->other, page);
 		else
-			fsck_say(k, FSCK_ERROR, "slot-page-damaged",
-				 "home %u of slot-entry page %u is damaged; the other home, "
-				 "sequence %" PRIu64 ", may be an older state",
-				 p->other, page, p->seq);
+			fsck_say(k, FSCK_WARNING, "slot-page-damaged",
+				 "home %u of slot-entry page %u is %s; the other one, sequence "
+				 "%" PRIu64 ", has all of it and is used",
+				 p->other, page,
+				 p->other_older ? "older: a write was lost" : "damaged", p->seq);
 	}
 	return 0;
 }

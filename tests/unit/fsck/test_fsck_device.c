@@ -125,11 +125,6 @@ static void expect_first(struct world *w, enum fsck_severity severity, const cha
 	assert_int_equal(w->found[0].slot, slot);
 }
 
-static uint64_t slot_page_at(struct world *w, uint32_t page)
-{
-	return geometry_slot_page_offset(&w->im.geo, page, image_slot_page_home(&w->im, page));
-}
-
 static uint64_t table_at(struct world *w, uint32_t slot)
 {
 	uint32_t table = geometry_table_page_of(&w->im.geo, slot);
@@ -382,12 +377,48 @@ static void a_slot_page_without_homes_is_lost(void **state)
 	expect_first(w, FSCK_ERROR, "slot-page-lost", -1);
 }
 
-static void a_damaged_home_that_nobody_was_writing_is_an_error(void **state)
+static void a_damaged_home_that_nobody_was_writing_is_a_warning(void **state)
 {
 	struct world *w = *state;
 
-	image_flip(&w->im, slot_page_at(w, 0) + 300);
-	expect_first(w, FSCK_ERROR, "slot-page-damaged", -1);
+	for (uint8_t home = 0; home < 2; home++) {
+		uint64_t at = geometry_slot_page_offset(&w->im.geo, 0, home) + 300;
+
+		image_flip(&w->im, at);
+		expect(w, "W slot-page-damaged");
+		image_flip(&w->im, at);
+	}
+}
+
+/* What a disk does that loses a write and says nothing. */
+static void a_home_of_an_older_checkpoint_is_a_warning(void **state)
+{
+	struct world *w = *state;
+	struct fmt_slot_page old;
+
+	image_slot_page_get(&w->im, 0, 1, &old);
+	image_open(&w->im, NULL);
+	image_write(&w->im, &a, 200, 1, 0);
+	image_close(&w->im);
+	image_slot_page_put(&w->im, 0, 1, &old);
+	expect(w, "W slot-page-damaged");
+}
+
+static void other_chunk(struct fmt_slot_page *p, struct fmt_slot *s)
+{
+	(void)p;
+	s->chunk = to_le32(77);
+}
+
+static void both_homes_must_say_the_same(void **state)
+{
+	struct world *w = *state;
+	struct fmt_slot_page p;
+
+	image_slot_page_get(&w->im, 0, 1, &p);
+	other_chunk(&p, &p.slots[0]);
+	image_slot_page_put(&w->im, 0, 1, &p);
+	expect(w, "E slot-page-differs");
 }
 
 static void a_home_that_was_being_written_is_a_note(void **state)
@@ -408,12 +439,12 @@ static void change_entry(struct world *w, uint32_t slot,
 			 void (*change)(struct fmt_slot_page *p, struct fmt_slot *s))
 {
 	uint32_t page = geometry_slot_page_of(&w->im.geo, slot);
-	uint8_t home = image_slot_page_home(&w->im, page);
 	struct fmt_slot_page p;
 
-	image_slot_page_get(&w->im, page, home, &p);
+	image_slot_page_get(&w->im, page, image_slot_page_home(&w->im, page), &p);
 	change(&p, &p.slots[slot - geometry_slot_page_slots(&w->im.geo, page).first]);
-	image_slot_page_put(&w->im, page, home, &p);
+	image_slot_page_put(&w->im, page, 0, &p);
+	image_slot_page_put(&w->im, page, 1, &p);
 }
 
 static void one_more_present(struct fmt_slot_page *p, struct fmt_slot *s)
@@ -490,6 +521,14 @@ static void a_chunk_may_have_an_older_copy(void **state)
 
 /* ---- registry ------------------------------------------------------------------------------------------------------------------------- */
 
+static void half_a_registry_is_a_warning(void **state)
+{
+	struct world *w = *state;
+
+	image_flip(&w->im, geometry_registry_offset(&w->im.geo, 1) + 20);
+	expect(w, "W registry-damaged");
+}
+
 static void a_lost_registry_is_an_error(void **state)
 {
 	struct world *w = *state;
@@ -526,7 +565,8 @@ static void set_value(struct world *w, uint32_t block, uint32_t value)
 	    to_le32(crc32c(values, FMT_PAGE));
 	if (value == FMT_BLOCK_BAD)
 		p.slots[a.slot].bad_n = to_le16(1);
-	image_slot_page_put(&w->im, page, home, &p);
+	image_slot_page_put(&w->im, page, 0, &p);
+	image_slot_page_put(&w->im, page, 1, &p);
 }
 
 static void known_damage_is_told(void **state)
@@ -693,8 +733,11 @@ static void every_flipped_bit_of_what_counts_is_found(void **state)
 
 	flips_in(w, 0, 401);
 	flips_in(w, FMT_SB_B_OFFSET, 401);
-	flips_in(w, slot_page_at(w, 0), 401);
-	flips_in(w, slot_page_at(w, 1), 401);
+	for (uint8_t home = 0; home < 2; home++) {
+		flips_in(w, geometry_slot_page_offset(&w->im.geo, 0, home), 401);
+		flips_in(w, geometry_slot_page_offset(&w->im.geo, 1, home), 401);
+		flips_in(w, geometry_registry_offset(&w->im.geo, home), 401);
+	}
 	flips_in(w, table_at(w, a.slot), 401);
 	expect(w, "");
 }
@@ -759,13 +802,16 @@ int main(void)
 	    T(a_damaged_block_in_the_middle_is_not_the_end),
 	    T(the_block_where_replay_begins_must_be_there),
 	    T(a_slot_page_without_homes_is_lost),
-	    T(a_damaged_home_that_nobody_was_writing_is_an_error),
+	    T(a_damaged_home_that_nobody_was_writing_is_a_warning),
+	    T(a_home_of_an_older_checkpoint_is_a_warning),
+	    T(both_homes_must_say_the_same),
 	    T(a_home_that_was_being_written_is_a_note),
 	    T(present_counts_are_counted),
 	    T(what_was_not_verified_before_a_close_is_a_note),
 	    T(an_entry_must_be_possible),
 	    T(a_cgen_lives_once),
 	    T(a_chunk_may_have_an_older_copy),
+	    T(half_a_registry_is_a_warning),
 	    T(a_lost_registry_is_an_error),
 	    T(a_damaged_table_page_hides_its_slots),
 	    T(known_damage_is_told),
