@@ -10,7 +10,8 @@
  *                             Part of it: WRITE_ZEROES allocates, then clears to zero; DISCARD does nothing
  *   lost                      the whole chunk: unmap it. Part of it: as above
  *
- * NO_HOLE keeps the space: the chunk is allocated in any case and cleared to zero, which reclaim.c does not take for empty.
+ * NO_HOLE keeps the space that is there: a slot is cleared to zero, which reclaim.c does not take for empty. It takes no space where there is
+ * none: mkfs.ext4 clears its journal of 1 GiB like this, and whoever wants a thin volume does not want that to be a GiB of slots.
  * A partial block (WRITE_ZEROES only; DISCARD leaves them out) is read, changed and written, unless it reads as zeros already. */
 #include <string.h>
 
@@ -95,7 +96,7 @@ static void zero_mapped(struct map_waiter *w, int status)
 static void zero_unmapped(struct vol_piece *p, struct map_page *page, const struct map_item *head,
 			  bool shows)
 {
-	if (keeps_space(p) || (shows && p->r->op == VOLUME_WRITE_ZEROES && !is_whole_chunk(p)))
+	if (shows && p->r->op == VOLUME_WRITE_ZEROES && !is_whole_chunk(p))
 		map_alloc(page, p->chunk, &p->wait,
 			  zero_mapped); /* and then as if it had always been there */
 	else if (!shows || !is_whole_chunk(p))
@@ -170,7 +171,7 @@ static void zero_partial_scratch(struct map_waiter *w, int status)
 
 static void zero_partial_read(struct vol_piece *p, int status)
 {
-	if (status || (p->states[0] != BLOCK_DATA && !keeps_space(p))) {
+	if (status || p->states[0] != BLOCK_DATA) {
 		piece_finish(p, status);
 		return;
 	}

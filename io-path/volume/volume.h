@@ -94,7 +94,7 @@ enum volume_op {
 enum volume_flags {
 	VOLUME_F_FUA = 1 << 0, /* WRITE, WRITE_ZEROES, DISCARD: stable before the answer */
 	VOLUME_F_NO_HOLE =
-	    1 << 1, /* WRITE_ZEROES: keep the space allocated (a later write finds no ENOSPC) */
+	    1 << 1, /* WRITE_ZEROES: space that is allocated stays so; none is allocated */
 	VOLUME_F_FAST_ZERO =
 	    1 << 2, /* WRITE_ZEROES: -EOPNOTSUPP rather than be as slow as a write */
 	VOLUME_F_ONE_EXTENT = 1 << 3, /* STATUS: the first extent is enough */
