@@ -167,6 +167,12 @@ static int check_addrs(char errmsg[ERRMSG_LEN])
 			 nbd.items[i]);
 		return -EACCES;
 	}
+	for (uint32_t i = 0; i < metad.n; i++) {
+		if (!strncmp(metad.items[i], "unix:", 5) || g.has_key)
+			continue;
+		snprintf(errmsg, ERRMSG_LEN, "--metad %.100s needs --key-file", metad.items[i]);
+		return -EACCES;
+	}
 	for (uint32_t i = 0; i < peer.n; i++) {
 		if (!strncmp(peer.items[i], "unix:", 5) || g.has_key)
 			continue;

@@ -77,6 +77,10 @@ static void reason_pool(struct exec_status *op, const struct cluster_pool *p)
 	if (!s.devices_n)
 		reason(op, HEALTH_DEGRADED, ADMIN_E_NO_SPACE, "strata device add",
 		       "pool %s has no devices", p->name);
+	else if (!s.usable_n)
+		reason(op, HEALTH_FAILED, ADMIN_E_DEVICE_AWAY,
+		       "Bring the devices back; see 'strata device list'.",
+		       "no device of pool %s is in service: writes to new places fail", p->name);
 	else if (!s.free_usable_n)
 		reason(op, HEALTH_FAILED, ADMIN_E_NO_SPACE,
 		       "Add a device, or delete or trim volumes.",

@@ -132,7 +132,7 @@ static const char *add_hint(int status)
 	case -E_FOREIGN:
 		return "If what is on it may be destroyed: --force.";
 	case -ENOENT:
-		return "For a new file, say how large it is to be (size_bytes).";
+		return "For a new file, say how large it is to be: --size SIZE (size_bytes).";
 	case -E_IN_USE:
 		return "Unmount it, or stop what uses it.";
 	case -E_DEVICE_GONE:

@@ -9,20 +9,28 @@ static const char *const write_caches[] = {[SAN_CACHE_AUTO] = "auto",
 					   [SAN_CACHE_WRITEBACK] = "writeback",
 					   [SAN_CACHE_WRITETHROUGH] = "writethrough"};
 
+/* Who has the volume open: NULL, nobody */
+static struct cluster_node *owner_of(struct admin *a, const struct san_volume *v)
+{
+	return v->is_open ? cluster_node_by_no(a->cluster, v->owner) : NULL;
+}
+
 static json_t *volume_json(struct admin *a, const struct san_volume *v)
 {
 	struct cluster_pool *p = cluster_pool_by_no(a->cluster, v->pool);
+	struct cluster_node *owner = owner_of(a, v);
 
 	return json_pack(
-	    "{s:s, s:o, s:I, s:I, s:I, s:s, s:i, s:i, s:s, s:s, s:o, s:I, s:I, s:o, s:b}", "name",
-	    v->name, "uuid", exec_uuid(&v->uuid), "id", (json_int_t)v->id, "size_bytes",
+	    "{s:s, s:o, s:I, s:I, s:I, s:s, s:i, s:i, s:s, s:s, s:o, s:I, s:I, s:o, s:s?, s:b}",
+	    "name", v->name, "uuid", exec_uuid(&v->uuid), "id", (json_int_t)v->id, "size_bytes",
 	    (json_int_t)v->size_bytes, "used_bytes", (json_int_t)(v->chunks_n << v->chunk_shift),
 	    "pool", p ? p->name : "", "sector_bytes", (int)v->sector_bytes, "chunk_bytes",
 	    1 << v->chunk_shift, "write_cache",
 	    v->write_cache < ARRAY_LEN(write_caches) ? write_caches[v->write_cache] : "auto",
 	    "state", v->state == SAN_VOLUME_DELETING ? "deleting" : "ok", "created",
 	    exec_time(v->created_ns), "layer", (json_int_t)v->head, "epoch", (json_int_t)v->epoch,
-	    "owner", v->is_open ? json_integer(v->owner) : json_null(), "open", (int)v->is_open);
+	    "owner", owner ? json_integer(owner->no) : json_null(), "owner_name",
+	    owner ? owner->name : NULL, "open", (int)v->is_open);
 }
 
 static void no_volume(struct exec *x, int status, const char *errmsg)
@@ -209,9 +217,7 @@ static void resize_got(struct san_req *req)
 		return;
 	}
 	if (size < op->get.volume.size_bytes) {
-		exec_fail(&op->x,
-			  admin_bool(op->x.r, "shrink") ? ADMIN_E_NOT_SUPPORTED : ADMIN_E_INVALID,
-			  "Make a smaller volume and copy what is needed.",
+		exec_fail(&op->x, ADMIN_E_INVALID, "Make a smaller volume and copy what is needed.",
 			  "volumes only grow: %s has %llu bytes", op->x.r->subject,
 			  (unsigned long long)op->get.volume.size_bytes);
 		return;
@@ -279,14 +285,15 @@ static void add_uris(json_t *uris, const struct cluster_node *n, const char *vol
 		char uri[CLUSTER_URI_LEN];
 
 		cluster_nbd_uri(n->nbd.list[i], volume, uri);
-		json_array_append_new(uris, json_pack("{s:i, s:s}", "node", (int)n->no, "uri", uri));
+		json_array_append_new(uris, json_pack("{s:i, s:s, s:s}", "node", (int)n->no,
+						      "node_name", n->name, "uri", uri));
 	}
 }
 
 /* The owner first: it alone serves the volume while it has it open. Then whoever is online. */
 static json_t *export_json(struct admin *a, const struct san_volume *v)
 {
-	struct cluster_node *owner = v->is_open ? cluster_node_by_no(a->cluster, v->owner) : NULL;
+	struct cluster_node *owner = owner_of(a, v);
 	json_t *uris = json_array();
 
 	if (owner)
@@ -297,10 +304,10 @@ static json_t *export_json(struct admin *a, const struct san_volume *v)
 		if (n != owner && n->session)
 			add_uris(uris, n, v->name);
 	}
-	return json_pack("{s:s, s:I, s:o, s:b, s:o}", "volume", v->name, "size_bytes",
+	return json_pack("{s:s, s:I, s:o, s:s?, s:b, s:o}", "volume", v->name, "size_bytes",
 			 (json_int_t)v->size_bytes, "owner",
-			 owner ? json_integer(owner->no) : json_null(), "open", (int)v->is_open,
-			 "uris", uris);
+			 owner ? json_integer(owner->no) : json_null(), "owner_name",
+			 owner ? owner->name : NULL, "open", (int)v->is_open, "uris", uris);
 }
 
 void exec_export_list(struct exec *x)

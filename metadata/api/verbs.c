@@ -84,8 +84,7 @@ static const struct admin_param volume_create[] = {
      .fallback = "\"auto\"",
      .choices = "auto|writeback|writethrough"},
 };
-static const struct admin_param volume_resize[] = {SUBJECT("volume"), VOLUME_SIZE,
-						   FLAG("shrink", ADMIN_IN_BODY)};
+static const struct admin_param volume_resize[] = {SUBJECT("volume"), VOLUME_SIZE};
 static const struct admin_param volume_map[] = {
     SUBJECT("volume"),
     {.name = "offset", .in = ADMIN_IN_QUERY, .type = ADMIN_INT, .max = INT64_MAX, .fallback = "0"},

@@ -148,6 +148,11 @@ static void on_down(struct conn *c, int status)
 	if (s->state == SESSION_JOINED)
 		log_info("a node's connection ended", "node=%s error=%s", n ? n->name : "?",
 			 err_name(status));
+	else if (s->state == SESSION_CONNECTED && status != -ESHUTDOWN)
+		log_limited(LOG_WARN, ioe_now_ns(s->cluster->ioe),
+			    "a connection ended before it said who it is",
+			    "peer=%s error=%s hint=\"has it the cluster's key?\"", s->peer,
+			    err_name(status));
 	s->state = SESSION_GONE;
 	s->node = NULL;
 	if (n)

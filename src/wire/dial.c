@@ -51,6 +51,7 @@ int dialer_open(struct dialer *d, const struct dialer_config *cfg)
 void dialer_settled(struct dialer *d)
 {
 	d->backoff_ns = d->cfg.backoff_min_ns;
+	memset(d->told, 0, sizeof(d->told));
 }
 
 static void dial_wait(struct dialer *d, uint64_t ns)
@@ -162,6 +163,13 @@ static void dial_retry(struct dialer *d, int status)
 		dial_finish(d);
 		return;
 	}
+	if (d->last_error != d->told[d->next])
+		log_warn("no connection", "addr=%s error=%s%s", d->addrs[d->next],
+			 err_name(d->last_error),
+			 d->last_error == -EKEYREJECTED
+			     ? " hint=\"the two have different keys: compare their key files\""
+			     : "");
+	d->told[d->next] = d->last_error;
 	d->next = (d->next + 1) % d->cfg.addrs_n;
 	d->backoff_ns = MIN(d->backoff_ns * 2, d->cfg.backoff_max_ns);
 	dial_wait(d, ns - ns / 4 + ioe_rand64(d->cfg.ioe) % (ns / 2 + 1));

@@ -49,6 +49,7 @@ struct dialer {
 	bool busy; /* req is in flight */
 	uint64_t backoff_ns;
 	int last_error; /* why there is no connection; 0 while up */
+	int told[DIALER_ADDRS_MAX]; /* by address, the error that the log has: an outage is a line, not one each second */
 	void (*closed)(void *arg);
 	void *closed_arg;
 };

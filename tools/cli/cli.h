@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { TIMEOUT_SECS = 60, TIMEOUT_SECS_MAX = 86400 };
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_UNHEALTHY = 4 };
 
 struct cli_option {
@@ -28,6 +29,7 @@ struct cli {
 	const char *
 	    server; /* --server, $STRATA_SERVER, or found by a running `strata up` in ./strata-data */
 	bool json;
+	long timeout_secs; /* --timeout: how long the server may take for one answer */
 	/* of the command */
 	const struct cli_command *cmd;
 	int args_n;
@@ -46,7 +48,8 @@ struct cli_command {
 	int (*run)(struct cli *c);
 	struct cli_option options[CLI_OPTIONS_MAX];
 };
-extern const struct cli_command cli_commands[]; /* ends with name NULL */
+extern const struct cli_command cli_commands[];	     /* ends with name NULL */
+extern const struct cli_option cli_global_options[]; /* ends with name NULL */
 
 /* The option's value (the last one given), NULL when absent; "" for a switch that was given. Naming one that the command does not have
  * is a bug. */
@@ -72,13 +75,16 @@ int api_call_job(struct cli *c, const char *method, const char *path, json_t *bo
 /* All pages of a list: calls `path` with ?limit= and ?after= until the end; *ret_items is an array. `path` has no query. */
 int api_list(struct cli *c, const char *path, json_t **ret_items);
 char *api_escape(const char *name); /* percent-encoded; mem_free */
-/* The same without a command line, for `up`: returns the HTTP status, 0 when unreachable. errmsg gets the server's message. */
-long api_raw(const char *server, const char *method, const char *path, json_t *body,
-	     json_t **ret_answer, char errmsg[256]);
+/* The same without a command line, for `up`: returns the HTTP status, 0 when unreachable or silent for timeout_secs. errmsg gets the server's
+ * message. */
+long api_raw(const char *server, long timeout_secs, const char *method, const char *path,
+	     json_t *body, json_t **ret_answer, char errmsg[256]);
 
 /* ---- printing (print.c) --------------------------------------------------------------------------------------------------- */
 
 void print_json(json_t *answer);
+/* The answer of a command that changes something: JSON, or the job's number when it is only begun, or the line `done`. */
+void print_change(const struct cli *c, json_t *answer, const char *done);
 /* A table for people: the columns of an array of objects. Sizes are shown in units, absent values as "-". */
 enum print_kind { PRINT_TEXT, PRINT_SIZE, PRINT_NUMBER, PRINT_LIST };
 struct print_column {
@@ -86,7 +92,7 @@ struct print_column {
 	enum print_kind kind;
 };
 void print_table(json_t *rows, const struct print_column *columns, size_t columns_n);
-/* The same columns as "title: value" lines of one object. */
+/* The same columns as lines "title  value" of one object, titles in small letters. */
 void print_fields(json_t *object, const struct print_column *columns, size_t columns_n);
 /* `list` command: api_list, then JSON or table */
 int list_command(struct cli *c, const char *path, const struct print_column *columns,

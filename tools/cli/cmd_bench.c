@@ -12,12 +12,12 @@
 enum { DEPTH_MAX = 1024, SECS_MAX = 20 };
 
 static const struct print_column fields[] = {
-    {"IOPS", "iops", PRINT_NUMBER},
+    {"requests per second", "iops", PRINT_NUMBER},
     {"bytes per second", "bytes_per_second", PRINT_SIZE},
     {"p50 ns", "latency_ns.p50", PRINT_NUMBER},
     {"p99 ns", "latency_ns.p99", PRINT_NUMBER},
-    {"CPU ns per I/O", "cpu_ns_per_io", PRINT_NUMBER},
-    {"I/Os", "ios", PRINT_NUMBER},
+    {"CPU ns per request", "cpu_ns_per_io", PRINT_NUMBER},
+    {"requests", "ios", PRINT_NUMBER},
     {"flushes", "flushes", PRINT_NUMBER},
 };
 

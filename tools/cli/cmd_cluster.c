@@ -154,10 +154,7 @@ int cmd_device_remove(struct cli *c)
 	mem_free(name);
 	if (r)
 		return r;
-	if (c->json)
-		print_json(answer);
-	else
-		printf("removed\n");
+	print_change(c, answer, "removed");
 	json_decref(answer);
 	return EXIT_OK;
 }
@@ -245,8 +242,10 @@ int cmd_events(struct cli *c)
 	json_t *answer;
 	int r;
 
-	if (text && (!cli_number(c, "--last", text, 1000, &n) || !n))
+	if (text && !cli_number(c, "--last", text, 1000, &n))
 		return EXIT_USAGE;
+	if (!n)
+		return cli_usage(c, "--last: how many events? 1 to 1000");
 	snprintf(path, sizeof(path), "/v1/events?last=%" PRIu64, n);
 	r = api_call(c, "GET", path, NULL, &answer);
 	if (r)
@@ -271,7 +270,12 @@ int cmd_check(struct cli *c)
 		return r;
 	result = json_object_get(answer, "result");
 	problems = json_object_get(result, "problems");
-	if (c->json || async) {
+	if (async) {
+		print_change(c, answer, "");
+		json_decref(answer);
+		return EXIT_OK;
+	}
+	if (c->json) {
 		print_json(answer);
 	} else {
 		json_array_foreach (problems, i, p)

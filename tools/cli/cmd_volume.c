@@ -13,14 +13,14 @@
 static const struct print_column volume_columns[] = {
     {"NAME", "name", PRINT_TEXT},	{"SIZE", "size_bytes", PRINT_SIZE},
     {"USED", "used_bytes", PRINT_SIZE}, {"POOL", "pool", PRINT_TEXT},
-    {"OPEN", "open", PRINT_TEXT},	{"OWNER", "owner", PRINT_NUMBER},
+    {"OPEN", "open", PRINT_TEXT},	{"OWNER", "owner_name", PRINT_TEXT},
     {"STATE", "state", PRINT_TEXT},
 };
 static const struct print_column volume_fields[] = {
     {"name", "name", PRINT_TEXT},	  {"uuid", "uuid", PRINT_TEXT},
     {"size", "size_bytes", PRINT_SIZE},	  {"used", "used_bytes", PRINT_SIZE},
     {"pool", "pool", PRINT_TEXT},	  {"state", "state", PRINT_TEXT},
-    {"open", "open", PRINT_TEXT},	  {"owner", "owner", PRINT_NUMBER},
+    {"open", "open", PRINT_TEXT},	  {"owner", "owner_name", PRINT_TEXT},
     {"epoch", "epoch", PRINT_NUMBER},	  {"sector", "sector_bytes", PRINT_SIZE},
     {"chunk", "chunk_bytes", PRINT_SIZE}, {"write cache", "write_cache", PRINT_TEXT},
     {"created", "created", PRINT_TEXT},
@@ -47,13 +47,7 @@ static int change(struct cli *c, const char *method, char *path, json_t *body, b
 	json_decref(body);
 	if (r)
 		return r;
-	if (c->json)
-		print_json(answer);
-	else if (async && json_object_get(answer, "job"))
-		printf("job %" JSON_INTEGER_FORMAT "\n",
-		       json_integer_value(json_object_get(answer, "job")));
-	else
-		printf("%s\n", done);
+	print_change(c, answer, done);
 	json_decref(answer);
 	return EXIT_OK;
 }
@@ -135,7 +129,7 @@ int cmd_volume_stats(struct cli *c)
 		printf("nobody has the volume open\n");
 	} else {
 		json_object_foreach (json_object_get(answer, "counters"), key, value)
-			printf("%-24s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
+			printf("%-28s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
 	}
 	json_decref(answer);
 	return EXIT_OK;
@@ -179,6 +173,34 @@ static void print_segment(json_t *segment)
 	printf("\n");
 }
 
+/* The server answers page by page, so one unmapped stretch may come in several: they are joined, as are those of JSON. */
+static void take_segment(json_t *all, json_t *segment)
+{
+	json_t *last = json_array_get(all, json_array_size(all) - 1);
+	const char *kind = json_string_value(json_object_get(segment, "kind"));
+	json_int_t last_len = json_integer_value(json_object_get(last, "length"));
+
+	if (!last || !kind || strcmp(kind, "unmapped") ||
+	    strcmp(json_string_value(json_object_get(last, "kind")), "unmapped") ||
+	    json_integer_value(json_object_get(last, "offset")) + last_len !=
+		json_integer_value(json_object_get(segment, "offset"))) {
+		json_array_append(all, segment);
+		return;
+	}
+	json_object_set_new(last, "length",
+			    json_integer(last_len +
+					 json_integer_value(json_object_get(segment, "length"))));
+}
+
+/* Prints all but the last, which the next page may lengthen. */
+static void print_settled(json_t *all)
+{
+	while (json_array_size(all) > 1) {
+		print_segment(json_array_get(all, 0));
+		json_array_remove(all, 0);
+	}
+}
+
 int cmd_map(struct cli *c)
 {
 	const char *text;
@@ -210,11 +232,11 @@ int cmd_map(struct cli *c)
 		if (r)
 			break;
 		segments = json_object_get(answer, "segments");
-		if (c->json)
-			json_array_extend(all, segments);
-		else
-			json_array_foreach (segments, i, segment)
-				print_segment(segment);
+		json_array_foreach (segments, i, segment) {
+			take_segment(all, segment);
+			if (!c->json)
+				print_settled(all);
+		}
 		next = json_object_get(answer, "next_offset");
 		more = json_is_integer(next) && (uint64_t)json_integer_value(next) < end;
 		off = more ? (uint64_t)json_integer_value(next) : end;
@@ -222,8 +244,10 @@ int cmd_map(struct cli *c)
 		if (!more)
 			break;
 	}
-	if (!r && c->json)
+	if (c->json && !r)
 		print_json(all);
+	else if (!c->json && json_array_size(all))
+		print_segment(json_array_get(all, 0));
 	json_decref(all);
 	mem_free(escaped);
 	return r;
@@ -236,7 +260,7 @@ int cmd_export_list(struct cli *c)
 	static const struct print_column columns[] = {{"VOLUME", "volume", PRINT_TEXT},
 						      {"SIZE", "size_bytes", PRINT_SIZE},
 						      {"OPEN", "open", PRINT_TEXT},
-						      {"OWNER", "owner", PRINT_NUMBER},
+						      {"OWNER", "owner_name", PRINT_TEXT},
 						      {"URI", "uri", PRINT_TEXT}};
 	json_t *items, *item;
 	size_t i;
@@ -258,9 +282,9 @@ int cmd_export_list(struct cli *c)
 	return EXIT_OK;
 }
 
-static void print_attach(const char *uri)
+static void print_attach(const char *node, const char *uri)
 {
-	printf("\n%s\n"
+	printf("\n%s: %s\n"
 	       "  QEMU      qemu-system-x86_64 ... -drive "
 	       "'file=%s,format=raw,if=virtio,cache=none,discard=unmap'\n"
 	       "  fio       fio --name=test --ioengine=nbd '--uri=%s' --rw=randwrite --bs=4k "
@@ -269,13 +293,14 @@ static void print_attach(const char *uri)
 	       "  copy out  nbdcopy '%s' disk.raw\n"
 	       "  convert   qemu-img convert -n -t none -T none disk.qcow2 '%s'\n"
 	       "  look      nbdinfo '%s'\n",
-	       uri, uri, uri, uri, uri, uri, uri);
+	       node, uri, uri, uri, uri, uri, uri, uri);
 }
 
 int cmd_export_show(struct cli *c)
 {
 	char *path = path_of("exports", c->args[0], "");
 	json_t *answer, *uris, *u;
+	const char *owner;
 	size_t i;
 	int r = api_call(c, "GET", path, NULL, &answer);
 
@@ -283,14 +308,25 @@ int cmd_export_show(struct cli *c)
 	if (r)
 		return r;
 	uris = json_object_get(answer, "uris");
+	owner = json_string_value(json_object_get(answer, "owner_name"));
 	if (c->json) {
 		print_json(answer);
 	} else {
-		printf("volume %s is exported over NBD:\n", c->args[0]);
+		if (owner)
+			printf(
+			    "volume %s is open on %s; other nodes refuse it until it is closed\n",
+			    c->args[0], owner);
+		else
+			printf("volume %s is open nowhere; each of these addresses serves it\n",
+			       c->args[0]);
 		json_array_foreach (uris, i, u)
-			print_attach(json_string_value(json_object_get(u, "uri")) ?: "?");
+			if (!owner || json_equal(json_object_get(u, "node"),
+						 json_object_get(answer, "owner")))
+				print_attach(json_string_value(json_object_get(u, "node_name"))
+						 ?: "?",
+					     json_string_value(json_object_get(u, "uri")) ?: "?");
 		if (!json_array_size(uris))
-			printf("no node is online\n");
+			printf("no node is online: 'strata status' tells more\n");
 	}
 	json_decref(answer);
 	return EXIT_OK;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* commands.c - the table of commands: what exists, how it is called, what it is for. Help and completion are made from it. */
+/* commands.c - the table of commands: what exists, how it is called, what it is for. Help is made from it, and completion (completion.c). */
 #include <stdio.h>
 #include <string.h>
 
@@ -140,9 +140,17 @@ const struct cli_command cli_commands[] = {
     {"events", "", "what happened", 0, 0, cmd_events, {{"last", "N", "only the last N (50)"}}},
 
     {"help", "[COMMAND]", "this text, or how to use a command", 0, 2, cmd_help, {{0}}},
-    {"completion", "bash", "print a completion script for the shell", 1, 1, cmd_completion, {{0}}},
+    {"completion", "bash|zsh", "print a completion script for the shell", 1, 1, cmd_completion, {{0}}},
     {0},
 };
+
+static void help_option(const struct cli_option *o, int width)
+{
+	char left[64];
+
+	snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+	printf("  %-*s  %s\n", width, left, o->help);
+}
 
 static void help_overview(void)
 {
@@ -151,23 +159,22 @@ static void help_overview(void)
 	       STRATA_VERSION);
 	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
 		printf("  %-16s %s\n", cmd->name, cmd->help);
-	printf(
-	    "\n'strata help COMMAND' shows its options. The server is $STRATA_SERVER, or the "
-	    "'strata up' of ./strata-data.\n"
-	    "Exit codes: 0 done, 1 failed, 2 used wrongly, 3 server not reached, 4 not healthy.\n");
+	printf("\nbefore or after any command:\n");
+	for (const struct cli_option *o = cli_global_options; o->name; o++)
+		help_option(o, 16);
+	printf("\n'strata help COMMAND' shows its options. $STRATA_TOKEN is the bearer token for a "
+	       "server that asks for one.\n"
+	       "Exit codes: 0 done, 1 failed, 2 used wrongly, 3 server not reached, 4 not healthy "
+	       "(status, check, fsck).\n");
 }
 
 static void help_command(const struct cli_command *cmd)
 {
-	printf("strata %s - %s\n\nusage: strata %s %s\n", cmd->name, cmd->help, cmd->name,
-	       cmd->usage);
+	printf("strata %s - %s\n\nusage: strata %s%s%s\n", cmd->name, cmd->help, cmd->name,
+	       *cmd->usage ? " " : "", cmd->usage);
 	for (int i = 0; i < CLI_OPTIONS_MAX && cmd->options[i].name; i++) {
-		char left[64];
-
-		snprintf(left, sizeof(left), "--%s%s%s", cmd->options[i].name,
-			 cmd->options[i].arg ? " " : "",
-			 cmd->options[i].arg ? cmd->options[i].arg : "");
-		printf("%s  %-24s  %s\n", i ? "" : "\noptions:\n", left, cmd->options[i].help);
+		printf("%s", i ? "" : "\noptions:\n");
+		help_option(&cmd->options[i], 24);
 	}
 }
 
@@ -190,51 +197,4 @@ int cmd_help(struct cli *c)
 			help_command(cmd);
 		}
 	return shown ? EXIT_OK : cli_usage(c, "there is no command '%s'", name);
-}
-
-/* Words, then the options of the command that the words name. Names of volumes come from the server. */
-int cmd_completion(struct cli *c)
-{
-	if (strcmp(c->args[0], "bash"))
-		return cli_usage(c, "completion is made for bash only, not for '%s'", c->args[0]);
-	printf(
-	    "# bash completion for strata: strata completion bash > /etc/bash_completion.d/strata\n"
-	    "_strata() {\n"
-	    "\tlocal cur=${COMP_WORDS[COMP_CWORD]} words=() w\n"
-	    "\tfor w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do [[ $w == -* ]] || words+=(\"$w\"); "
-	    "done\n"
-	    "\tlocal at=\"${words[*]:0:2}\" next=\n"
-	    "\tcase $at in\n");
-	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++) {
-		printf("\t'%s'*) next='", cmd->name);
-		for (int i = 0; i < CLI_OPTIONS_MAX && cmd->options[i].name; i++)
-			printf("--%s ", cmd->options[i].name);
-		printf("'; [[ $cur != -* ]] && next=");
-		if (strstr(cmd->usage, "NAME") == cmd->usage ||
-		    strstr(cmd->usage, "VOLUME") == cmd->usage)
-			printf("$(strata volume list --json 2>/dev/null | sed -n 's/.*\"name\": "
-			       "\"\\([^\"]*\\)\".*/\\1/p')");
-		printf(" ;;\n");
-	}
-	printf("\t*) case ${words[0]-} in\n");
-	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++) {
-		const char *space = strchr(cmd->name, ' ');
-
-		if (space)
-			printf("\t\t%.*s) next+=' %s' ;;&\n", (int)(space - cmd->name), cmd->name,
-			       space + 1);
-	}
-	printf("\t\t'') next='");
-	for (const struct cli_command *cmd = cli_commands, *last = NULL; cmd->name;
-	     last = cmd, cmd++) {
-		size_t len = strcspn(cmd->name, " ");
-
-		if (!last || strncmp(last->name, cmd->name, len) ||
-		    (last->name[len] && last->name[len] != ' '))
-			printf("%.*s ", (int)len, cmd->name);
-	}
-	printf("--server --json --help' ;;\n\t\tesac ;;\n\tesac\n"
-	       "\tmapfile -t COMPREPLY < <(compgen -W \"$next\" -- \"$cur\")\n}\ncomplete -F "
-	       "_strata strata\n");
-	return EXIT_OK;
 }

@@ -76,8 +76,21 @@ static struct curl_slist *headers(const char *method, bool has_body)
 	return list;
 }
 
-long api_raw(const char *server, const char *method, const char *path, json_t *body,
-	     json_t **ret_answer, char errmsg[256])
+/* What went wrong below HTTP, in words that say what to look at. */
+static void explain(CURLcode rc, const char *server, long timeout_secs, char errmsg[256])
+{
+	if (rc == CURLE_OPERATION_TIMEDOUT)
+		snprintf(errmsg, 256, "%s did not answer within %ld s", server, timeout_secs);
+	else if (rc == CURLE_COULDNT_CONNECT)
+		snprintf(errmsg, 256, "nobody serves at %s", server);
+	else if (rc == CURLE_COULDNT_RESOLVE_HOST)
+		snprintf(errmsg, 256, "%s: no such host; write host:port or unix:PATH", server);
+	else
+		snprintf(errmsg, 256, "%s: %s", server, curl_easy_strerror(rc));
+}
+
+long api_raw(const char *server, long timeout_secs, const char *method, const char *path,
+	     json_t *body, json_t **ret_answer, char errmsg[256])
 {
 	CURL *h = curl_easy_init();
 	struct answer a = {0};
@@ -101,6 +114,7 @@ long api_raw(const char *server, const char *method, const char *path, json_t *b
 	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(h, CURLOPT_PROXY, "");
 	curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, 10L);
+	curl_easy_setopt(h, CURLOPT_TIMEOUT, timeout_secs);
 	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, collect);
 	curl_easy_setopt(h, CURLOPT_WRITEDATA, &a);
 	if (text)
@@ -111,7 +125,7 @@ long api_raw(const char *server, const char *method, const char *path, json_t *b
 	curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &http);
 	curl_slist_free_all(list);
 	if (rc != CURLE_OK) {
-		snprintf(errmsg, 256, "%s: %s", server, curl_easy_strerror(rc));
+		explain(rc, server, timeout_secs, errmsg);
 		http = 0;
 		goto out;
 	}
@@ -156,10 +170,12 @@ int api_call(struct cli *c, const char *method, const char *path, json_t *body, 
 			 "--server or $STRATA_SERVER");
 		return EXIT_UNREACHABLE;
 	}
-	http = api_raw(c->server, method, path, body, &answer, errmsg);
+	http = api_raw(c->server, c->timeout_secs, method, path, body, &answer, errmsg);
 	if (http == 0) {
 		cli_fail("%s", errmsg);
-		fprintf(stderr, "Is the cluster running? 'strata up --data DIR' starts one.\n");
+		fprintf(stderr,
+			"Is the cluster running? 'strata up --data DIR' starts one; --server "
+			"and $STRATA_SERVER say where it is.\n");
 		return EXIT_UNREACHABLE;
 	}
 	if (http < 400) {
@@ -212,7 +228,8 @@ static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
 		wait_ms = wait_ms * 3 / 2 < JOB_POLL_MS_MAX ? wait_ms * 3 / 2 : JOB_POLL_MS_MAX;
 	}
 	if (strcmp(state, "done")) {
-		const char *why = json_string_value(json_object_get(job, "error"));
+		const char *why =
+		    json_string_value(json_object_get(json_object_get(job, "error"), "message"));
 
 		r = cli_fail("job %" JSON_INTEGER_FORMAT " %s%s%s", id, state, why ? ": " : "",
 			     why ? why : "");

@@ -12,12 +12,14 @@
 #include "src/base/units.h"
 #include "tools/cli/cli.h"
 
-static const struct cli_option global_options[] = {
+const struct cli_option cli_global_options[] = {
     {"server", "ADDR",
      "the metadata server: unix:PATH or host:port (default: $STRATA_SERVER, else ./strata-data)"},
     {"json", NULL, "print the answer as JSON"},
+    {"timeout", "SECS", "how long to wait for an answer of the server (60)"},
     {"help", NULL, "show help"},
     {"version", NULL, "show the version"},
+    {0},
 };
 
 static int vfail(int code, const char *fmt, va_list ap)
@@ -47,8 +49,8 @@ int cli_usage(const struct cli *c, const char *fmt, ...)
 	vfail(EXIT_USAGE, fmt, ap);
 	va_end(ap);
 	if (c->cmd)
-		fprintf(stderr, "usage: strata %s %s\nTry: strata help %s\n", c->cmd->name,
-			c->cmd->usage, c->cmd->name);
+		fprintf(stderr, "usage: strata %s%s%s\nTry: strata help %s\n", c->cmd->name,
+			*c->cmd->usage ? " " : "", c->cmd->usage, c->cmd->name);
 	else
 		fprintf(stderr, "Try: strata --help\n");
 	return EXIT_USAGE;
@@ -132,10 +134,9 @@ static bool takes_value(const struct cli_option *o)
 /* Which option --name is: a global one, or one of any command (what the words mean is known only once all are collected). */
 static const struct cli_option *find_global(const char *name, size_t len)
 {
-	for (size_t i = 0; i < ARRAY_LEN(global_options); i++)
-		if (strlen(global_options[i].name) == len &&
-		    !strncmp(global_options[i].name, name, len))
-			return &global_options[i];
+	for (const struct cli_option *o = cli_global_options; o->name; o++)
+		if (strlen(o->name) == len && !strncmp(o->name, name, len))
+			return o;
 	return NULL;
 }
 
@@ -145,6 +146,31 @@ struct parse {
 	char **argv;
 	bool help, version;
 };
+
+static bool take_global(struct parse *p, const char *name, const char *value)
+{
+	struct cli *c = p->c;
+	uint64_t secs;
+
+	if (!strcmp(name, "server")) {
+		c->server = value;
+	} else if (!strcmp(name, "json")) {
+		c->json = true;
+	} else if (!strcmp(name, "help")) {
+		p->help = true;
+	} else if (!strcmp(name, "version")) {
+		p->version = true;
+	} else {
+		if (!cli_number(c, "--timeout", value, TIMEOUT_SECS_MAX, &secs))
+			return false;
+		if (!secs) {
+			cli_usage(c, "--timeout: at least one second");
+			return false;
+		}
+		c->timeout_secs = (long)secs;
+	}
+	return true;
+}
 
 /* Takes the option at argv[i]; returns how many elements it used, or -1 after printing what is wrong. */
 static int take_option(struct parse *p, int i)
@@ -177,23 +203,39 @@ static int take_option(struct parse *p, int i)
 		cli_usage(c, "--%s takes no value", o->name);
 		return -1;
 	}
-	if (row < 0) {
-		if (!strcmp(o->name, "server"))
-			c->server = value;
-		else if (!strcmp(o->name, "json"))
-			c->json = true;
-		else if (!strcmp(o->name, "help"))
-			p->help = true;
-		else
-			p->version = true;
-		return used;
-	}
+	if (row < 0)
+		return take_global(p, o->name, value) ? used : -1;
 	if (c->given[row].n == CLI_REPEAT_MAX) {
 		cli_usage(c, "--%s was given more than %d times", o->name, CLI_REPEAT_MAX);
 		return -1;
 	}
 	c->given[row].values[c->given[row].n++] = value ? value : "";
 	return used;
+}
+
+/* Says which commands begin with the first word, if any. */
+static void no_command(const struct cli *c, int words_n, const char **words)
+{
+	size_t len = strlen(words[0]);
+	const char *sep = "";
+	bool group = false;
+
+	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
+		group |= !strncmp(cmd->name, words[0], len) && cmd->name[len] == ' ';
+	if (!group) {
+		cli_usage(c, "there is no command '%s'", words[0]);
+		return;
+	}
+	if (words_n > 1)
+		fprintf(stderr, "strata: there is no command '%s %s'; there are ", words[0], words[1]);
+	else
+		fprintf(stderr, "strata: '%s' what? ", words[0]);
+	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
+		if (!strncmp(cmd->name, words[0], len) && cmd->name[len] == ' ') {
+			fprintf(stderr, "%s%s", sep, cmd->name);
+			sep = ", ";
+		}
+	fprintf(stderr, "\nTry: strata help %s\n", words[0]);
 }
 
 /* The command is the first one or two words that are not options. Only global options with a value can stand before it, so that what
@@ -221,8 +263,7 @@ static void find_command(struct parse *p, int *ret_words)
 	}
 	*ret_words = match_command(n, words, &p->c->cmd);
 	if (!*ret_words && n)
-		cli_usage(p->c, "there is no command '%s%s%s'", words[0], n > 1 ? " " : "",
-			  n > 1 ? words[1] : "");
+		no_command(p->c, n, words);
 	else if (!*ret_words)
 		*ret_words = -1;
 }
@@ -264,7 +305,7 @@ static int parse(struct parse *p)
 
 int main(int argc, char **argv)
 {
-	struct cli c = {.server = getenv("STRATA_SERVER")};
+	struct cli c = {.server = getenv("STRATA_SERVER"), .timeout_secs = TIMEOUT_SECS};
 	struct parse p = {.c = &c, .argc = argc, .argv = argv};
 	int r = parse(&p);
 

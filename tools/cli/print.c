@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* print.c - JSON as it is, or tables and fields for people. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,18 @@ void print_json(json_t *answer)
 {
 	json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
 	printf("\n");
+}
+
+void print_change(const struct cli *c, json_t *answer, const char *done)
+{
+	json_t *job = json_object_get(answer, "job");
+
+	if (c->json)
+		print_json(answer);
+	else if (json_is_integer(job))
+		printf("job %" JSON_INTEGER_FORMAT "\n", json_integer_value(job));
+	else
+		printf("%s\n", done);
 }
 
 static json_t *dig(json_t *object, const char *key)
@@ -116,16 +129,29 @@ void print_table(json_t *rows, const struct print_column *columns, size_t column
 	}
 }
 
+/* "CAPACITY" as "capacity"; titles that are not all capitals stay as they are */
+static void field_title(const char *title, char text[CELL_BYTES])
+{
+	size_t i;
+
+	snprintf(text, CELL_BYTES, "%s", title);
+	for (i = 0; text[i] && !islower((unsigned char)text[i]); i++)
+		;
+	for (size_t k = 0; !text[i] && k < i; k++)
+		text[k] = (char)tolower((unsigned char)text[k]);
+}
+
 void print_fields(json_t *object, const struct print_column *columns, size_t columns_n)
 {
 	size_t width = 0;
-	char cell[CELL_BYTES];
+	char title[CELL_BYTES], cell[CELL_BYTES];
 
 	for (size_t k = 0; k < columns_n; k++)
 		width = MAX(width, strlen(columns[k].title));
 	for (size_t k = 0; k < columns_n; k++) {
+		field_title(columns[k].title, title);
 		cell_of(object, &columns[k], cell);
-		printf("%-*s  %s\n", (int)width, columns[k].title, cell);
+		printf("%-*s  %s\n", (int)width, title, cell);
 	}
 }
 

@@ -300,7 +300,7 @@ static int add_device(struct up *u, uint64_t k, uint64_t j, uint64_t bytes)
 	body = json_pack("{s:s, s:s, s:I}", "node", node, "path", path, "size_bytes",
 			 (json_int_t)bytes);
 	check(body);
-	http = api_raw(server, "POST", "/v1/devices", body, &answer, errmsg);
+	http = api_raw(server, TIMEOUT_SECS, "POST", "/v1/devices", body, &answer, errmsg);
 	json_decref(body);
 	json_decref(answer);
 	if (http == HTTP_CONFLICT) /* made before an earlier first start was interrupted */

@@ -200,8 +200,10 @@ static const struct {
     {"DELETE", "/v1/devices/3?lost=true", "", "{\"device\":\"3\",\"lost\":true}", NULL, 0},
     {"POST", "/v1/devices", "{\"node\":1,\"path\":\"/dev/x\"}",
      "{\"force\":false,\"node\":1,\"path\":\"/dev/x\",\"pool\":\"default\"}", NULL, 0},
-    {"PATCH", "/v1/volumes/v", "{\"size_bytes\":8192,\"shrink\":true}",
-     "{\"shrink\":true,\"size_bytes\":8192,\"volume\":\"v\"}", NULL, 0},
+    {"PATCH", "/v1/volumes/v", "{\"size_bytes\":8192}", "{\"size_bytes\":8192,\"volume\":\"v\"}",
+     NULL, 0},
+    {"PATCH", "/v1/volumes/v", "{\"size_bytes\":8192,\"shrink\":true}", NULL, "shrink",
+     ADMIN_E_INVALID},
 
     {"GET", "/", "", NULL, "nothing at this path", ADMIN_E_NOT_FOUND},
     {"GET", "", "", NULL, "nothing at this path", ADMIN_E_NOT_FOUND},
