@@ -51,7 +51,7 @@ clients() {
 	/usr/bin/python3 tests/e2e/nbd_target.py "$(uri disk)" "$(uri disk@snap)"
 	for job in "rw=randwrite bs=512 numjobs=1" "rw=randrw bs=4k numjobs=4" "rw=randwrite bsrange=512-1M numjobs=1"; do
 		args=(); for o in $job; do args+=("--$o"); done
-		fio --name=verify --ioengine=nbd --uri="$(uri disk)" --size=16M --offset_increment=64M --iodepth=32 --verify=crc32c --verify_fatal=1 \
+		fio --name=verify --ioengine=nbd --uri="$(uri disk)" --size=16M --offset_increment=64M --iodepth=32 --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
 			--randrepeat=0 --output="$dir/fio.log" "${args[@]}" || fail "fio $job: $(cat "$dir/fio.log")"
 	done
 }

@@ -227,7 +227,8 @@ static void no_command(const struct cli *c, int words_n, const char **words)
 		return;
 	}
 	if (words_n > 1)
-		fprintf(stderr, "strata: there is no command '%s %s'; there are ", words[0], words[1]);
+		fprintf(stderr, "strata: there is no command '%s %s'; there are ", words[0],
+			words[1]);
 	else
 		fprintf(stderr, "strata: '%s' what? ", words[0]);
 	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
