@@ -22,7 +22,7 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2, ADDR_TEXT = 512 };
 
 static char *data, *engine, *key_file, *token_file;
 static struct config_list api, rpc;
-static uint64_t ready_fd = UINT64_MAX;
+static uint64_t ready_fd = UINT64_MAX, takeover_after_ns = 60000000000ULL;
 static bool foreground;
 
 static const struct config_option options[] = {
@@ -38,6 +38,9 @@ static const struct config_option options[] = {
      .help = "what administrators must show on --api addresses that are not local"},
     {"engine", CONFIG_WORD, &engine, "NAME", .words = "auto|uring|aio",
      .help = "I/O engine: auto, uring or aio; default auto"},
+    {"takeover-after", CONFIG_DURATION, &takeover_after_ns, "TIME",
+     .help = "how long a node must be away before another one that is asked for a volume takes "
+	     "it over; 0: only by 'strata volume release'; default 1m"},
     {"ready-fd", CONFIG_NUMBER, &ready_fd, "FD", .max = 1 << 20,
      .help = "write a line 'ready {...}' there when it serves"},
     {"foreground", CONFIG_FLAG, &foreground, .help = "write that line to stdout"},
@@ -150,6 +153,7 @@ static int start(char errmsg[ERRMSG_LEN])
 	struct metad_config cfg = {
 	    .ioe = g.ioe,
 	    .rpc = (const char *const *)rpc.items,
+	    .takeover_ns = takeover_after_ns ? takeover_after_ns : UINT64_MAX,
 	    .opened = start_opened,
 	    .failed = failed,
 	};

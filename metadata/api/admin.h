@@ -17,32 +17,33 @@
 #include "src/base/err.h"
 
 /* X(VERB, METHOD, path pattern, answered also while the server refuses to work) */
-#define ADMIN_VERBS(X)                                             \
-	X(STATUS, GET, "/v1/status", true)                         \
-	X(NODE_LIST, GET, "/v1/nodes", false)                      \
-	X(NODE_SHOW, GET, "/v1/nodes/{node}", false)               \
-	X(DEVICE_LIST, GET, "/v1/devices", false)                  \
-	X(DEVICE_ADD, POST, "/v1/devices", false)                  \
-	X(DEVICE_SHOW, GET, "/v1/devices/{device}", false)         \
-	X(DEVICE_REMOVE, DELETE, "/v1/devices/{device}", false)    \
-	X(POOL_LIST, GET, "/v1/pools", false)                      \
-	X(POOL_SHOW, GET, "/v1/pools/{pool}", false)               \
-	X(VOLUME_LIST, GET, "/v1/volumes", false)                  \
-	X(VOLUME_CREATE, POST, "/v1/volumes", false)               \
-	X(VOLUME_SHOW, GET, "/v1/volumes/{volume}", false)         \
-	X(VOLUME_RESIZE, PATCH, "/v1/volumes/{volume}", false)     \
-	X(VOLUME_DELETE, DELETE, "/v1/volumes/{volume}", false)    \
-	X(VOLUME_MAP, GET, "/v1/volumes/{volume}/map", false)      \
-	X(VOLUME_STATS, GET, "/v1/volumes/{volume}/stats", false)  \
-	X(VOLUME_BENCH, POST, "/v1/volumes/{volume}/bench", false) \
-	X(EXPORT_LIST, GET, "/v1/exports", false)                  \
-	X(EXPORT_SHOW, GET, "/v1/exports/{volume}", false)         \
-	X(JOB_LIST, GET, "/v1/jobs", false)                        \
-	X(JOB_SHOW, GET, "/v1/jobs/{job}", false)                  \
-	X(JOB_CANCEL, POST, "/v1/jobs/{job}/cancel", false)        \
-	X(EVENT_LIST, GET, "/v1/events", true)                     \
-	X(CHECK, POST, "/v1/check", false)                         \
-	X(METADATA_BACKUP, POST, "/v1/metadata/backup", false)     \
+#define ADMIN_VERBS(X)                                                 \
+	X(STATUS, GET, "/v1/status", true)                             \
+	X(NODE_LIST, GET, "/v1/nodes", false)                          \
+	X(NODE_SHOW, GET, "/v1/nodes/{node}", false)                   \
+	X(DEVICE_LIST, GET, "/v1/devices", false)                      \
+	X(DEVICE_ADD, POST, "/v1/devices", false)                      \
+	X(DEVICE_SHOW, GET, "/v1/devices/{device}", false)             \
+	X(DEVICE_REMOVE, DELETE, "/v1/devices/{device}", false)        \
+	X(POOL_LIST, GET, "/v1/pools", false)                          \
+	X(POOL_SHOW, GET, "/v1/pools/{pool}", false)                   \
+	X(VOLUME_LIST, GET, "/v1/volumes", false)                      \
+	X(VOLUME_CREATE, POST, "/v1/volumes", false)                   \
+	X(VOLUME_SHOW, GET, "/v1/volumes/{volume}", false)             \
+	X(VOLUME_RESIZE, PATCH, "/v1/volumes/{volume}", false)         \
+	X(VOLUME_DELETE, DELETE, "/v1/volumes/{volume}", false)        \
+	X(VOLUME_RELEASE, POST, "/v1/volumes/{volume}/release", false) \
+	X(VOLUME_MAP, GET, "/v1/volumes/{volume}/map", false)          \
+	X(VOLUME_STATS, GET, "/v1/volumes/{volume}/stats", false)      \
+	X(VOLUME_BENCH, POST, "/v1/volumes/{volume}/bench", false)     \
+	X(EXPORT_LIST, GET, "/v1/exports", false)                      \
+	X(EXPORT_SHOW, GET, "/v1/exports/{volume}", false)             \
+	X(JOB_LIST, GET, "/v1/jobs", false)                            \
+	X(JOB_SHOW, GET, "/v1/jobs/{job}", false)                      \
+	X(JOB_CANCEL, POST, "/v1/jobs/{job}/cancel", false)            \
+	X(EVENT_LIST, GET, "/v1/events", true)                         \
+	X(CHECK, POST, "/v1/check", false)                             \
+	X(METADATA_BACKUP, POST, "/v1/metadata/backup", false)         \
 	X(METRICS, GET, "/metrics", true)
 
 /* X(CODE, word on the wire, HTTP status) */

@@ -25,6 +25,7 @@ static void (*const verbs[ADMIN_VERBS_N])(struct exec *x) = {
     [ADMIN_VOLUME_SHOW] = exec_volume_show,
     [ADMIN_VOLUME_RESIZE] = exec_volume_resize,
     [ADMIN_VOLUME_DELETE] = exec_volume_delete,
+    [ADMIN_VOLUME_RELEASE] = exec_volume_release,
     [ADMIN_VOLUME_MAP] = exec_volume_map,
     [ADMIN_VOLUME_STATS] = exec_volume_stats,
     [ADMIN_VOLUME_BENCH] = exec_volume_bench,

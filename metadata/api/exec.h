@@ -48,6 +48,7 @@ void exec_volume_list(struct exec *x);
 void exec_volume_create(struct exec *x);
 void exec_volume_show(struct exec *x);
 void exec_volume_resize(struct exec *x);
+void exec_volume_release(struct exec *x);
 void exec_volume_delete(struct exec *x);
 void exec_volume_map(struct exec *x);
 void exec_volume_stats(struct exec *x);

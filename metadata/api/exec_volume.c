@@ -277,6 +277,69 @@ static void delete_done(struct san_req *req)
 		exec_answer(&op->x, 202, json_pack("{s:I}", "job", (json_int_t)op->del.job));
 }
 
+/* ---- release ------------------------------------------------------------------------------------------------------------------------- */
+
+struct exec_release {
+	struct exec x;
+	struct san_volume_get get;
+	struct cluster_takeover takeover;
+};
+
+static void release_got(struct san_req *req);
+static void release_taken(struct cluster_takeover *takeover);
+static void release_looked(struct san_req *req);
+
+void exec_volume_release(struct exec *x)
+{
+	struct exec_release *op = exec_grow(x, sizeof(*op));
+
+	if (!op)
+		return;
+	op->get.name = op->x.r->subject;
+	op->get.req.done = release_got;
+	san_volume_get(op->x.a->cluster->san, &op->get);
+}
+
+static void release_got(struct san_req *req)
+{
+	struct exec_release *op = container_of(req, struct exec_release, get.req);
+
+	if (req->status) {
+		no_volume(&op->x, req->status, req->errmsg);
+		return;
+	}
+	op->takeover = (struct cluster_takeover){.c = op->x.a->cluster,
+						 .volume = op->get.volume.id,
+						 .done = release_taken};
+	cluster_takeover(&op->takeover);
+}
+
+static void release_taken(struct cluster_takeover *takeover)
+{
+	struct exec_release *op = container_of(takeover, struct exec_release, takeover);
+
+	if (takeover->status == -E_IN_USE) {
+		exec_fail(&op->x, ADMIN_E_IN_USE,
+			  "Disconnect its clients there, or stop that node if it does not answer.",
+			  "%s", takeover->errmsg);
+	} else if (takeover->status) {
+		no_volume(&op->x, takeover->status, takeover->errmsg);
+	} else {
+		op->get.req.done = release_looked;
+		san_volume_get(op->x.a->cluster->san, &op->get);
+	}
+}
+
+static void release_looked(struct san_req *req)
+{
+	struct exec_release *op = container_of(req, struct exec_release, get.req);
+
+	if (req->status)
+		no_volume(&op->x, req->status, req->errmsg);
+	else
+		exec_answer(&op->x, 200, volume_json(op->x.a, &op->get.volume));
+}
+
 /* ---- exports ------------------------------------------------------------------------------------------------------------------------- */
 
 static void add_uris(json_t *uris, const struct cluster_node *n, const char *volume)

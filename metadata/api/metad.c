@@ -6,6 +6,8 @@
 #include "metadata/cluster/check.h"
 #include "src/base/log.h"
 
+#define TAKEOVER_NS 60000000000ULL
+
 static void san_opened(struct san_open *op);
 static void cluster_opened(struct cluster_open *op);
 static int serve(struct metad *m, char errmsg[ERRMSG_LEN]);
@@ -56,6 +58,7 @@ static void san_opened(struct san_open *op)
 	    .done = cluster_opened,
 	};
 	m->has_cluster = true;
+	m->cluster.takeover_ns = m->cfg.takeover_ns ? m->cfg.takeover_ns : TAKEOVER_NS;
 	cluster_open(&m->cluster_open);
 }
 

@@ -15,6 +15,7 @@ struct metad_config {
 	uint32_t rpc_n;
 	const struct auth_key *key;	  /* NULL: none, and no TCP */
 	uint64_t settle_ns, keepalive_ns; /* 0: defaults */
+	uint64_t takeover_ns; /* an owner away for that long loses its volume to who asks for it; 0: 60 s, UINT64_MAX: never */
 	/* it listens, or (status < 0) does not; errmsg says why, and nothing but metad_close() may follow */
 	void (*opened)(void *arg, int status, const char *errmsg);
 	/* the SAN went out of service: end the process */

@@ -152,6 +152,7 @@ static const struct {
     SET(VOLUME_SHOW, volume),
     SET(VOLUME_RESIZE, volume_resize),
     SET(VOLUME_DELETE, volume),
+    SET(VOLUME_RELEASE, volume),
     SET(VOLUME_MAP, volume_map),
     SET(VOLUME_STATS, volume),
     SET(VOLUME_BENCH, volume_bench),

@@ -137,23 +137,41 @@ static void news_told(struct session_call *call, int status, const ProtobufCMess
 	mem_free(call);
 }
 
-void cluster_volume_news(struct cluster *c, const struct san_volume *v)
+static void news_send(struct session *s, const struct san_volume *v, int status)
 {
-	struct cluster_node *n = v->is_open ? cluster_node_by_no(c, v->owner) : NULL;
 	Strata__VolumeChanged m = STRATA__VOLUME_CHANGED__INIT;
-	struct session_call *call;
+	struct session_call *call = mem_zalloc(sizeof(*call));
 
-	if (!n || !n->session || !session_is_joined(n->session))
-		return; /* it will be told when it joins */
-	call = mem_zalloc(sizeof(*call));
 	if (!call) {
-		session_break(n->session, -ENOMEM);
+		session_break(s, -ENOMEM);
 		return;
 	}
 	m.volume = v->id;
 	m.epoch = v->epoch;
 	m.size_bytes = v->size_bytes;
-	session_ask(n->session, call, CONTROL_VOLUME_CHANGED, &m.base, news_told);
+	m.error = (char *)(uintptr_t)control_error(status);
+	session_ask(s, call, CONTROL_VOLUME_CHANGED, &m.base, news_told);
+}
+
+void cluster_volume_news(struct cluster *c, const struct san_volume *v)
+{
+	struct cluster_node *n = v->is_open ? cluster_node_by_no(c, v->owner) : NULL;
+
+	if (n && n->session && session_is_joined(n->session))
+		news_send(n->session, v, 0); /* else it will be told when it joins */
+}
+
+/* A volume may have been taken from the node while it was away. What its devices answer would tell it too, but not while it only reads what nobody has
+ * written. It is told of volumes that it never had as well: it does not mind. */
+static void volume_lost_news(struct cluster_attach *a, const struct san_volume *v)
+{
+	struct cluster_node *n = cluster_node_by_no(a->c, a->node);
+
+	if (!n || !v->epoch)
+		return;
+	if (v->owner == a->node ? v->forced && !v->is_open
+				: v->is_open && v->epoch_commit > n->away_commit)
+		news_send(a->s, v, -E_NOT_OWNER);
 }
 
 static void attach_epochs_listed(struct san_req *req)
@@ -169,8 +187,11 @@ static void attach_epochs_listed(struct san_req *req)
 		const struct san_volume *v = &a->volumes[i];
 		Strata__EpochRecord *e = &a->epochs[m.n_epochs];
 
-		if (v->owner == a->node && !a->s->volumes_told)
-			cluster_volume_news(a->c, v);
+		if (!a->s->volumes_told) {
+			if (v->owner == a->node)
+				cluster_volume_news(a->c, v);
+			volume_lost_news(a, v);
+		}
 		if (!v->epoch || v->epoch_commit < a->epochs_from || !a->devices_n)
 			continue;
 		strata__epoch_record__init(e);

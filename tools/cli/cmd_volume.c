@@ -107,6 +107,12 @@ int cmd_volume_resize(struct cli *c)
 		      json_pack("{s:I}", "size_bytes", (json_int_t)bytes), false, "resized");
 }
 
+int cmd_volume_release(struct cli *c)
+{
+	return change(c, "POST", path_of("volumes", c->args[0], "/release"), NULL, false,
+		      "released");
+}
+
 int cmd_volume_delete(struct cli *c)
 {
 	return change(c, "DELETE", path_of("volumes", c->args[0], ""), NULL,

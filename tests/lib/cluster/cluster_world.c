@@ -159,7 +159,7 @@ static void node_volume(void *arg, volume_id volume, uint64_t epoch, uint64_t si
 
 	(void)volume;
 	(void)epoch;
-	(void)status;
+	n->lost_volumes += status < 0;
 	n->volume_changes++;
 	n->changed_size = size;
 }

@@ -25,7 +25,7 @@ struct cworld_node {
 	bool ready, closed;
 	char dir[32], name[24], peer[32], nbd[32];
 	const char *peers[1], *nbds[1];
-	uint32_t volume_changes;
+	uint32_t volume_changes, lost_volumes;
 	uint64_t changed_size;
 };
 

@@ -297,6 +297,87 @@ static void the_owner_is_named_to_others(void **state)
 	cworld_free(&w);
 }
 
+/* An owner that is gone for good: whoever asks gets its volume, after a while by itself, or when an administrator says so. */
+static void a_dead_owner_is_replaced(void **state)
+{
+	struct cworld_call *v, *u, *a;
+
+	(void)state;
+	begin(30, 3);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	cworld_volume_create(&w, "vm2", 64 * MIB);
+	v = cworld_call_new();
+	u = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm2", v), 0);
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 40, a), 0);
+	expect_error(409, "in_use", ADMIN_VOLUME_RELEASE, "vm1", NULL);
+	expect_error(404, "not_found", ADMIN_VOLUME_RELEASE, "none", NULL);
+	cworld_node_kill(&w, 1);
+	assert_int_equal(cworld_open(&w, 2, "vm1", u), -E_NOT_OWNER);
+	cworld_run(&w, 50 * SEC);
+	assert_int_equal(cworld_open(&w, 2, "vm1", u), -E_NOT_OWNER);
+	cworld_run(&w, 15 * SEC);
+	assert_int_equal(cworld_open(&w, 2, "vm1", u), 0);
+	assert_int_equal(u->open.epoch, v->open.epoch + 1);
+	for (device_no d = 3; d <= 6; d++) /* all that are there */
+		assert_int_equal(epoch_on(d, u->open.id), 2);
+	assert_int_equal(cworld_open(&w, 3, "vm1", v), -E_NOT_OWNER);
+	assert_string_equal(v->open.owner_uri, "nbd://10.0.1.2:10809/vm1");
+
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, "vm2", NULL, NULL), 200);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, "vm2", NULL, NULL), 200);
+	assert_int_equal(cworld_open(&w, 3, "vm2", v), 0);
+	assert_int_equal(v->open.epoch, 2);
+	assert_int_equal(cworld_events(&w, "volume_taken"), 2);
+	cworld_node_start(&w, 1); /* it finds out, and so do its devices before they serve */
+	cworld_until(&w, epoch_on(1, u->open.id) == 2 && epoch_on(2, v->open.id) == 2);
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), -E_NOT_OWNER);
+	cworld_free(&w);
+}
+
+/* One that is only cut off, and comes back as the process it was, is told; its requests are refused from then on. After a restart of the server too. */
+static void a_replaced_owner_is_told(void **state)
+{
+	struct cworld_call *v, *u, *a;
+
+	(void)state;
+	for (int restart = 0; restart < 2; restart++) {
+		begin(31, 2);
+		cworld_volume_create(&w, "vm1", 64 * MIB);
+		v = cworld_call_new();
+		u = cworld_call_new();
+		a = cworld_call_new();
+		assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+		assert_int_equal(cworld_alloc(&w, 1, v, 0, 40, a), 0);
+		sim_net_cut(w.sim, w.metad_m, w.nodes[1].m, true);
+		cworld_run(&w, 100 * SEC);
+		assert_int_equal(cworld_open(&w, 2, "vm1", u), 0);
+		assert_int_equal(w.nodes[1].lost_volumes, 0);
+		for (int i = 0; i < 40; i++) { /* what is elsewhere refuses at once */
+			device_no d = a->items[i].entry.replicas[0].dev;
+
+			assert_int_equal(cworld_write(&w, 1, v, &a->items[i]),
+					 d <= 2 ? 0 : -E_STALE_EPOCH);
+		}
+		if (restart) {
+			cworld_metad_kill(&w);
+			cworld_metad_start(&w);
+		}
+		sim_net_cut(w.sim, w.metad_m, w.nodes[1].m, false);
+		cworld_until(&w, w.nodes[1].lost_volumes == 1);
+		cworld_until(&w, epoch_on(1, v->open.id) == 2 && epoch_on(2, v->open.id) == 2);
+		for (int i = 0; i < 40; i++)
+			assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), -E_STALE_EPOCH);
+		assert_int_equal(cworld_alloc(&w, 1, v, 50, 1, a), -E_STALE_EPOCH);
+		mem_free(v);
+		mem_free(u);
+		mem_free(a);
+		cworld_free(&w);
+	}
+}
+
 static void a_restarted_owner_gets_a_new_epoch(void **state)
 {
 	struct cworld_call *v, *u, *a;
@@ -639,6 +720,8 @@ int main(void)
 	    cmocka_unit_test(a_device_is_added_once_whoever_dies),
 	    cmocka_unit_test(a_volume_is_opened_and_mapped),
 	    cmocka_unit_test(the_owner_is_named_to_others),
+	    cmocka_unit_test(a_dead_owner_is_replaced),
+	    cmocka_unit_test(a_replaced_owner_is_told),
 	    cmocka_unit_test(a_restarted_owner_gets_a_new_epoch),
 	    cmocka_unit_test(an_away_device_learns_before_it_serves),
 	    cmocka_unit_test(a_killed_server_loses_nothing),
