@@ -14,7 +14,7 @@
 #include "src/wire/chunk_msg.h"
 #include "src/wire/conn.h"
 
-enum { LISTENERS_MAX = 8 };
+enum { LISTENERS_MAX = 8, SMALL_BYTES = 16 << 10 };
 
 struct job {
 	struct list link; /* of peer_link.unused, or of nothing */
@@ -23,6 +23,7 @@ struct job {
 	uint64_t id; /* of the frame */
 	bool want_crcs, want_states, in_device;
 	uint32_t bytes; /* of the buffer, which this job counts for */
+	void *small; /* a buffer that stays with the job from its first short request on: most are */
 	struct link_out out;
 	uint32_t crcs[CHUNK_BLOCKS_MAX];
 	uint8_t states[CHUNK_BLOCKS_MAX];
@@ -348,6 +349,22 @@ static bool is_full(const struct peer_link *l)
 	return list_empty(&l->unused) || l->bytes >= PEER_BYTES_MAX;
 }
 
+static void *buffer_get(struct job *j)
+{
+	if (j->bytes > SMALL_BYTES)
+		return mem_alloc_aligned(BLOCK_BYTES, j->bytes);
+	if (!j->small)
+		j->small = mem_alloc_aligned(BLOCK_BYTES, SMALL_BYTES);
+	return j->small;
+}
+
+static void buffer_put(struct job *j)
+{
+	if (j->req.buf != j->small)
+		mem_free(j->req.buf);
+	j->req.buf = NULL;
+}
+
 static int request(struct peer_link *l, const struct frame *f, const void *body, void **ret_data)
 {
 	struct chunk_msg m;
@@ -377,7 +394,7 @@ static int request(struct peer_link *l, const struct frame *f, const void *body,
 	    .states = m.op == CHUNK_READ || m.op == CHUNK_STATUS ? j->states : NULL,
 	    .done = job_done,
 	};
-	if (j->bytes && !(j->req.buf = mem_alloc_aligned(BLOCK_BYTES, j->bytes)))
+	if (j->bytes && !(j->req.buf = buffer_get(j)))
 		return -ENOMEM;
 	list_del(&j->link);
 	l->jobs_n++;
@@ -508,8 +525,7 @@ static void job_free(struct job *j)
 	struct peer_link *l = j->of;
 	bool was_full = is_full(l);
 
-	mem_free(j->req.buf);
-	j->req.buf = NULL;
+	buffer_put(j);
 	l->bytes -= j->bytes;
 	l->jobs_n--;
 	list_push_front(&l->unused, &j->link); /* the next one finds warm memory */
@@ -565,6 +581,8 @@ static void link_free_if_quiet(struct peer_link *l)
 		return;
 	list_del(&l->link);
 	s->links_n--;
+	for (int i = 0; l->jobs && i < PEER_JOBS_MAX; i++)
+		mem_free(l->jobs[i].small);
 	mem_free(l->jobs);
 	mem_free(l);
 	server_free_if_closed(s);
