@@ -31,7 +31,7 @@ LDLIBS := -Wl,--as-needed -luring -laio -lisal -lrocksdb -lmicrohttpd -lcurl -lj
 # ---- modules ---------------------------------------------------------------------------------------------------------
 CORE      := src/wire src/ioe src/model src/base
 IOPATH    := io-path/volume io-path/node io-path/device
-METADATA  := metadata/api metadata/rpc metadata/jobs metadata/policy metadata/cluster metadata/san metadata/store
+METADATA  := metadata/api metadata/rpc metadata/jobs metadata/cluster metadata/san metadata/store
 TARGETS   := targets/nbd
 MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib tests/lib/mock_volume tests/lib/nbd tests/lib/mock_device tests/lib/cluster
 

@@ -142,7 +142,7 @@ static void homes_mend(struct replay *rp, uint64_t lsn)
 		if (!sp->is_alone)
 			continue;
 		if (sp->pin.lsn == 0)
-			device_event(dev, "slot-page-mended",
+			device_event(dev, "slot_page_mended",
 				     "home %u of slot-entry page %u was damaged; the other one has "
 				     "all of it",
 				     !sp->home, i);
@@ -151,7 +151,7 @@ static void homes_mend(struct replay *rp, uint64_t lsn)
 	if (!dev->registry.is_alone)
 		return;
 	if (dev->registry.pin.lsn == 0)
-		device_event(dev, "registry-mended",
+		device_event(dev, "registry_mended",
 			     "half %u of the registry was damaged; the other one has all of it",
 			     !dev->registry.half);
 	registry_touch(dev, lsn);

@@ -277,7 +277,7 @@ static void open_resolved(struct replay *rp, int status)
 	dev->power_loss = rp->mode == REPLAY_POWER_LOSS;
 	if (dev->power_loss)
 		device_event(
-		    dev, "power-loss",
+		    dev, "power_loss",
 		    "came back without its memory: %u slots are verified, %zu blocks were in doubt",
 		    dev->slots.doubtful_n, rp->candidates_n);
 	if (dev->read_only)
@@ -299,7 +299,7 @@ static void open_booted(struct replay *rp, int status)
 		open_finish(rp, 0);
 		return;
 	}
-	device_event(dev, "superblock-mended", "%s superblock was damaged; the other one is good",
+	device_event(dev, "superblock_mended", "%s superblock was damaged; the other one is good",
 		     get_le64(dev->sb->own_offset) ? "the first" : "the second");
 	rp->sb_write.dev = dev;
 	superblock_write(&rp->sb_write, open_mended);

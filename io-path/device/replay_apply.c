@@ -290,7 +290,7 @@ static void mode_decide(struct replay *rp)
 		if (rp->has_ring && !r)
 			r = suspects_find(rp);
 		if (r == -E_FORMAT) {
-			device_event(dev, "ring-damaged",
+			device_event(dev, "ring_damaged",
 				     "the restart ring is damaged: treated as a power loss");
 			ring_old_close(dev, &rp->ring);
 			rp->has_ring = false;

@@ -141,7 +141,7 @@ static int slot_page_take(struct replay *rp, uint32_t page, const struct fmt_slo
 	if (!best) {
 		for (uint32_t i = 0; i < slots.n; i++)
 			dev->slots.slots[slots.first + i].lost = 1;
-		device_event(dev, "slots-lost", "slot-entry page %u is damaged: slots %u to %u",
+		device_event(dev, "slots_lost", "slot-entry page %u is damaged: slots %u to %u",
 			     page, slots.first, slots.first + slots.n - 1);
 		return dev->read_only
 			   ? 0
@@ -263,7 +263,7 @@ static void registry_take(struct replay *rp)
 
 	rp->half = rp->half_seq[1] > rp->half_seq[0];
 	if (rp->half_seq[rp->half] == 0) {
-		device_event(dev, "registry-lost", "both halves of the registry are damaged");
+		device_event(dev, "registry_lost", "both halves of the registry are damaged");
 		rp->done(rp, dev->read_only
 				 ? 0
 				 : replay_fail(rp, -E_FORMAT,

@@ -151,7 +151,7 @@ static void a_slot_page_gone_is_refused_for_service(void **state)
 	assert_int_equal(fixture_open(&fx, false), -E_FORMAT);
 	assert_non_null(strstr(fx.errmsg, "slots 0 to 31"));
 	assert_int_equal(fixture_open(&fx, true), 0);
-	assert_string_equal(fx.last_event, "slots-lost");
+	assert_string_equal(fx.last_event, "slots_lost");
 	assert_int_equal(device_slot_get(fx.dev, 3, &(struct device_slot){}), -E_FORMAT);
 	assert_int_equal(dev_expect(&fx, 3, 1, 0, 4, 4), -E_FORMAT);
 	assert_int_equal(dev_expect(&fx, 39, 1, 0, 4, 40), 0);
