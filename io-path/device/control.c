@@ -176,6 +176,35 @@ static void number_written_twice(struct control *c, int status)
 	control_finish(c, status);
 }
 
+/* ---- commits ---------------------------------------------------------------------------------------------------------- */
+
+static void commit_stable(struct waiter *w, int status);
+
+/* The last closed block is never published yet: only a later one can say that it is stable. That one is closed from here on, so its header has the
+ * commit, and it is stable when it counts as having published. */
+void device_commit_put(struct device *dev, uint64_t commit, void (*done)(void *arg, int status),
+		       void *arg)
+{
+	struct control *c = control_new(dev, done, arg);
+	int status = state_error(dev);
+
+	if (!c) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	if (status) {
+		control_finish(c, status);
+		return;
+	}
+	device_heard_commit(dev, commit);
+	flush_wait(dev, &c->wait, FLUSH_PUBLISHED, dev->journal.open_lsn - 1, commit_stable);
+}
+
+static void commit_stable(struct waiter *w, int status)
+{
+	control_finish(container_of(w, struct control, wait), status);
+}
+
 /* ---- layers ----------------------------------------------------------------------------------------------------------- */
 
 static struct fmt_rec_layer *layer_encode(const struct device_layer *l)

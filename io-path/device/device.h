@@ -114,6 +114,9 @@ int device_layer_next(struct device *dev, layer_id after,
 
 /* The device remembers the highest metadata commit it heard of (in its journal blocks, with the next one written). */
 void device_heard_commit(struct device *dev, uint64_t commit);
+/* The same, and `done` (from the loop; with -ENOMEM it may come at once) when even a power loss does not make it forget. */
+void device_commit_put(struct device *dev, uint64_t commit, void (*done)(void *arg, int status),
+		       void *arg);
 
 /* ---- what it is and how it does --------------------------------------------------------------------------------------- */
 

@@ -199,7 +199,7 @@ static void on_up(struct dialer *d)
 	c->state = CONTROL_GREETING;
 	for_each_device(dev, c)
 	{
-		dev->attached = dev->told_failed = false;
+		dev->attached = dev->told_failed = dev->admitted = false;
 		dev->told = false;
 	}
 	hello_send(c);
@@ -360,8 +360,10 @@ static void verdict(struct control *c, const Strata__DeviceVerdict *v)
 	if (!d)
 		return;
 	d->refused = *v->error != '\0';
+	d->admitted = !d->refused;
 	if (!d->refused)
 		return;
+	d->attached = false;
 	log_error("the metadata server refuses a device", "path=%s error=%s: %s", d->path, v->error,
 		  v->errmsg);
 	snprintf(d->errmsg, sizeof(d->errmsg), "%.255s", v->errmsg);
@@ -535,6 +537,8 @@ void control_device_changed(void *arg, struct node_device *d)
 
 	if (c->closing)
 		return;
+	if (d->state == NODE_DEVICE_OPEN) /* anew: perhaps it is another copy now */
+		d->admitted = d->attached = false;
 	if (control_is_joined(c))
 		report(c, d);
 	else if (c->state == CONTROL_OPENING && devices_settled(c->cfg.devices) && c->timing)

@@ -66,6 +66,7 @@ static void add_done(struct devices_add *add)
 		control_describe_device(add->device, &info, &room);
 		m.device = &info;
 		add->device->told = c->session == op->p.session;
+		add->device->admitted = add->device->told; /* or the server has it removed */
 		add->device->told_lsn = info.stable_lsn;
 		if (c->session != op->p.session)
 			control_device_changed(c, add->device);

@@ -32,8 +32,11 @@ static void records_epoch_done(struct device_epoch_req *r);
 static void records_layer_done(void *arg, int status);
 static void records_device_step(struct records_device *rd, int status);
 static void records_device_done(struct records_device *rd);
+static void records_commit_done(void *arg, int status);
+static void records_device_end(struct records_device *rd);
 static void records_finish(struct records_push *op);
 
+/* An older copy of a device must go on showing that it is one: before the metadata server has admitted a device it is told nothing. */
 static bool records_concern(const Strata__Records *m, const struct node_device *d)
 {
 	struct device_info info;
@@ -42,11 +45,14 @@ static bool records_concern(const Strata__Records *m, const struct node_device *
 	    d->state == NODE_DEVICE_FAILED)
 		return false;
 	if (!m->n_devices)
-		return true;
+		return d->admitted;
 	device_info(d->dev, &info);
-	for (size_t i = 0; i < m->n_devices; i++)
-		if (m->devices[i] == info.number)
+	for (size_t i = 0; i < m->n_devices; i++) {
+		struct uuid uuid = control_get_uuid(m->uuids[i]);
+
+		if (uuid_equal(&uuid, &d->uuid) && (!info.number || info.number == m->devices[i]))
 			return true;
+	}
 	return false;
 }
 
@@ -156,10 +162,27 @@ static void records_device_done(struct records_device *rd)
 	const Strata__Records *m = (const Strata__Records *)op->p.msg;
 	struct node_device *d = devices_by_uuid(op->p.c->cfg.devices, &rd->uuid);
 
+	if (!rd->status && d && d->dev && d->state != NODE_DEVICE_FAILED && m->commit)
+		device_commit_put(d->dev, m->commit, records_commit_done, rd);
+	else
+		records_device_end(rd);
+}
+
+/* Stable: from now on the metadata server takes a device that has not heard of this commit for an older copy. */
+static void records_commit_done(void *arg, int status)
+{
+	struct records_device *rd = arg;
+
+	rd->status = status;
+	records_device_end(rd);
+}
+
+static void records_device_end(struct records_device *rd)
+{
+	struct records_push *op = rd->op;
+
 	if (rd->status == -E_DEVICE_FAILED)
 		rd->status = 0;
-	else if (!rd->status && d && d->dev && d->state != NODE_DEVICE_FAILED && m->commit)
-		device_heard_commit(d->dev, m->commit);
 	if (rd->status && !op->p.status)
 		op->p.status = rd->status;
 	mem_free(rd->epochs);

@@ -36,6 +36,7 @@ struct node_device {
 	bool told;	   /* it knows the device in this session, */
 	bool told_failed;  /* ... and that it failed */
 	bool refused;	   /* by the metadata server; errmsg says why */
+	bool admitted;	   /* ... in this session not: what is told to all devices is told to it */
 	uint64_t told_lsn; /* stable lsn it was last told */
 	/* private */
 	struct device_open *open;

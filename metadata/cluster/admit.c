@@ -249,6 +249,11 @@ static int admit_verdict(struct cluster_admit *op, struct cluster_device *d)
 	if (i->chunk_shift != d->chunk_shift || i->slots < d->slots_n)
 		return no(op, -E_FORMAT, "it has become smaller: %u slots instead of %u", i->slots,
 			  d->slots_n);
+	if (i->commit < d->told_commit)
+		return no(op, -E_WENT_BACK,
+			  "it is an older copy: it was told of commit %" PRIu64
+			  ", but this one remembers %" PRIu64 " only",
+			  d->told_commit, i->commit);
 	if (i->incarnation < d->incarnation || i->lsn < d->lsn)
 		return no(op, -E_WENT_BACK,
 			  "it is an older copy (incarnation %" PRIu64 ", journal %" PRIu64

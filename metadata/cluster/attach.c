@@ -5,7 +5,9 @@
  *
  * A device that has heard of commit N knows every epoch of a commit below N (and perhaps those of N itself): the others are sent. LAYER records
  * have a mark of their own in the registry (layers_commit), because a device holds a share of them only. What changes while this goes on is pushed
- * by fence.c and layers.c to every device that is open, attached or not. One attach per session at a time; it ends with the session. */
+ * by fence.c and layers.c to every device that is admitted, attached or not. COMMIT tells each device the newest commit, and it answers when it
+ * cannot forget it; the registry keeps that number (told_commit), which is another one with each attach: a copy of the device that was made before
+ * is known by it for ever (admit.c), however often it is opened meanwhile. One attach per session at a time; it ends with the session. */
 #include <stdio.h>
 #include <string.h>
 
@@ -22,6 +24,7 @@ struct cluster_attach {
 	node_no node;
 	/* the devices of this round */
 	uint32_t devices[DEVICES];
+	ProtobufCBinaryData uuids[DEVICES];
 	size_t devices_n, serve_i;
 	uint64_t epochs_from; /* commit at and after which epochs are sent */
 	uint64_t commit;      /* what the devices know when this is through */
@@ -108,7 +111,8 @@ static void attach_collect(struct cluster_attach *a)
 		d->wants_attach = false;
 		d->attaching = true;
 		d->layers_failed = false;
-		a->devices[a->devices_n++] = d->no;
+		a->devices[a->devices_n] = d->no;
+		a->uuids[a->devices_n++] = control_uuid(&d->uuid);
 		if (d->commit < a->epochs_from)
 			a->epochs_from = d->commit;
 	}
@@ -209,7 +213,8 @@ static void attach_epochs_listed(struct san_req *req)
 		memcpy(a->list.after, a->volumes[a->list.volumes_n - 1].name, sizeof(a->list.after));
 	m.epochs = a->epoch_list;
 	m.devices = a->devices;
-	m.n_devices = a->devices_n;
+	m.uuids = a->uuids;
+	m.n_devices = m.n_uuids = a->devices_n;
 	if (m.n_epochs)
 		session_ask(a->s, &a->call, CONTROL_RECORDS, &m.base, attach_epochs_told);
 	else
@@ -313,7 +318,8 @@ static void attach_share(struct cluster_attach *a)
 			m.n_layers++;
 		}
 		m.devices = &a->devices[a->share_i];
-		m.n_devices = 1;
+		m.uuids = &a->uuids[a->share_i];
+		m.n_devices = m.n_uuids = 1;
 	}
 	m.layers = a->layer_list;
 	if (m.n_layers)
@@ -344,7 +350,8 @@ static void attach_commit(struct cluster_attach *a)
 		return;
 	}
 	m.devices = a->devices;
-	m.n_devices = a->devices_n;
+	m.uuids = a->uuids;
+	m.n_devices = m.n_uuids = a->devices_n;
 	m.commit = a->commit;
 	session_ask(a->s, &a->call, CONTROL_RECORDS, &m.base, attach_commit_told);
 }
@@ -401,8 +408,10 @@ static void attach_served(struct session_call *call, int status, const ProtobufC
 		d->attaching = false;
 		d->presence = CLUSTER_OK;
 		d->commit = a->commit;
-		if (d->layers_commit < a->commit) {
+		if (d->layers_commit < a->commit)
 			d->layers_commit = a->commit;
+		if (d->told_commit < a->commit) {
+			d->told_commit = a->commit;
 			cluster_device_save(a->c, d);
 		}
 		san_device_usable(a->c->san, d->no, true);

@@ -83,6 +83,7 @@ void codec_put_device(const struct cluster_device *d, struct codec_record *ret_r
 	put_u32(ret_r, d->member);
 	put_u64(ret_r, d->incarnation);
 	put_u64(ret_r, d->lsn);
+	put_u64(ret_r, d->told_commit);
 	put_u64(ret_r, d->layers_commit);
 	put_text(ret_r, d->path);
 	finish(ret_r);
@@ -199,6 +200,7 @@ int codec_get_device(const struct metastore_item *item, struct cluster_device *r
 	member = cursor_le32(&c);
 	ret_d->incarnation = cursor_le64(&c);
 	ret_d->lsn = cursor_le64(&c);
+	ret_d->told_commit = cursor_le64(&c);
 	ret_d->layers_commit = cursor_le64(&c);
 	get_text(&c, path, sizeof(path));
 	r = close_record(&c);

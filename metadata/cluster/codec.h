@@ -2,7 +2,7 @@
 /* codec.h - the registry's records in the database. Keys: a letter and the number, big-endian. Values: version, fields, CRC32C of all before it.
  *
  *   "N" node (u32)     uuid, name, version, addresses of NBD, addresses for peers
- *   "D" device (u16)   uuid, node, pool, chunk_shift, slots, state, incarnation, lsn, layers_commit, path
+ *   "D" device (u16)   uuid, node, pool, chunk_shift, slots, state, incarnation, lsn, told_commit, layers_commit, path
  *   "P" pool (u32)     chunk_shift, name */
 #ifndef STRATA_METADATA_CLUSTER_CODEC_H
 #define STRATA_METADATA_CLUSTER_CODEC_H

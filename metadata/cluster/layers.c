@@ -54,11 +54,12 @@ void cluster_layer_changed(struct cluster *c, layer_id layer, uint64_t commit, b
 	cluster_layer_describe(&l, &r);
 	m.layers = list;
 	m.n_layers = 1;
-	m.n_devices = 1;
+	m.n_devices = m.n_uuids = 1;
 	for (uint32_t i = 0; i < n; i++) {
 		struct cluster_device *d = holders[i];
 		struct session *s = cluster_device_session(c, d);
 		uint32_t no = d->no;
+		ProtobufCBinaryData uuid = control_uuid(&d->uuid);
 		struct layer_call *call;
 
 		if ((d->presence != CLUSTER_OK && d->presence != CLUSTER_ATTACHING) || !s ||
@@ -75,6 +76,7 @@ void cluster_layer_changed(struct cluster *c, layer_id layer, uint64_t commit, b
 		if (commit > d->layers_sent)
 			d->layers_sent = commit;
 		m.devices = &no;
+		m.uuids = &uuid;
 		session_ask(s, &call->call, CONTROL_RECORDS, &m.base, layer_told);
 	}
 }

@@ -245,6 +245,11 @@ static bool check_records(const Strata__Records *m)
 	for (size_t i = 0; i < m->n_devices; i++)
 		if (!is_device(m->devices[i]))
 			return false;
+	if (m->n_uuids != m->n_devices)
+		return false;
+	for (size_t i = 0; i < m->n_uuids; i++)
+		if (!is_uuid(m->uuids[i]))
+			return false;
 	for (size_t i = 0; i < m->n_epochs; i++)
 		if (!m->epochs[i]->volume || !m->epochs[i]->epoch)
 			return false;

@@ -340,6 +340,20 @@ void device_heard_commit(struct device *dev, uint64_t commit)
 		dev->m->commit = commit;
 }
 
+static void commit_over(struct delay *d)
+{
+	if (!d->dev->failed)
+		d->dev->m->lsn++;
+	d->done(d->arg, d->dev->failed ? -E_DEVICE_FAILED : 0);
+}
+
+void device_commit_put(struct device *dev, uint64_t commit, void (*done)(void *arg, int status),
+		       void *arg)
+{
+	device_heard_commit(dev, commit);
+	later(dev->e, dev, arg, commit_over)->done = done;
+}
+
 /* ---- looking ------------------------------------------------------------------------------------------------------------------------------ */
 
 void device_info(struct device *dev, struct device_info *ret_info)

@@ -596,6 +596,45 @@ static void an_old_image_of_a_device_is_refused(void **state)
 	cworld_free(&w);
 }
 
+/* No report was due between the copy and the stop, and the refused copy is opened again and again: it never catches up. */
+static void an_old_image_never_catches_up(void **state)
+{
+	static struct mock_medium old;
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(21, 1);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	cworld_node_stop(&w, 1);
+	old = *mock_medium("/n1-disk1");
+	old.open = NULL;
+	cworld_node_start(&w, 1);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 2, a), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), 0);
+	cworld_node_stop(&w, 1);
+	mem_free(a);
+	mem_free(v);
+	*mock_medium("/n1-disk1") = old;
+	for (int i = 0; i < 5; i++) {
+		cworld_node_start(&w, 1);
+		cworld_run(&w, SEC);
+		expect_state("1", "refused");
+		expect_state("2", "ok");
+		assert_null(w.nodes[1].node->store.local[1].dev);
+		mock_medium("/n1-disk1")->lsn += 1000000; /* its own journal goes on, of course */
+		/* what is told to all devices is not told to it */
+		v = cworld_call_new();
+		assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+		cworld_node_stop(&w, 1);
+		mem_free(v);
+	}
+	cworld_free(&w);
+}
+
 static void a_database_that_went_back_in_time_is_refused(void **state)
 {
 	json_t *answer;
@@ -729,6 +768,7 @@ int main(void)
 	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
+	    cmocka_unit_test(an_old_image_never_catches_up),
 	    cmocka_unit_test(a_database_that_went_back_in_time_is_refused),
 	    cmocka_unit_test(a_device_that_fails_is_told),
 	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),

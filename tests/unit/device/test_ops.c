@@ -616,6 +616,26 @@ static void the_highest_commit_is_remembered(void **state)
 	assert_int_equal(info.cgen_highest, 9);
 }
 
+/* Put, it needs no later write to survive power loss. */
+static void a_commit_that_was_put_survives_power_loss(void **state)
+{
+	struct device_fixture *fx = *state;
+	struct device_info info;
+
+	for (uint64_t commit = 100; commit < 110; commit++) {
+		int status = 1;
+
+		device_commit_put(fx->dev, commit, ctl_done, &status);
+		assert_int_equal(wait_ctl(fx, &status), 0);
+		if (commit % 2)
+			assert_int_equal(dev_write(fx, 0, 9, 0, 1, 1, 0), 0);
+		fixture_power_loss(fx);
+		assert_int_equal(fixture_open(fx, false), 0);
+		device_info(fx->dev, &info);
+		assert_int_equal(info.commit, commit);
+	}
+}
+
 #define BOTH(test)                                                \
 	cmocka_unit_test_setup_teardown(test, setup, teardown),   \
 	{                                                         \
@@ -648,6 +668,7 @@ int main(void)
 	    BOTH(the_number_never_changes),
 	    BOTH(layers_are_kept_and_the_newest_counts),
 	    BOTH(the_highest_commit_is_remembered),
+	    BOTH(a_commit_that_was_put_survives_power_loss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
