@@ -368,6 +368,8 @@ static void verdict(struct control *c, const Strata__DeviceVerdict *v)
 		  v->errmsg);
 	snprintf(d->errmsg, sizeof(d->errmsg), "%.255s", v->errmsg);
 	devices_withdraw(d);
+	if (v->number)
+		node_store_refuse(c->cfg.devices->cfg.store, (device_no)v->number);
 }
 
 void control_check_ready(struct control *c)

@@ -8,6 +8,7 @@
 static void submit(struct chunk_store *store, struct chunk_req *r);
 static bool route(struct node_store *s, struct chunk_req *r);
 static void wait_begin(struct node_store *s, struct chunk_req *r);
+static void refused_first(struct node_store *s, device_no no);
 static void timer_set(struct node_store *s);
 static void timer_done(struct ioe_req *r);
 static void expire(struct node_store *s, uint64_t now_ns);
@@ -86,7 +87,30 @@ static void wait_begin(struct node_store *s, struct chunk_req *r)
 	*deadline_of(r) = ioe_now_ns(s->ioe) + (s->giving_up ? 0 : s->wait_ns);
 	list_push(&s->waiting, &r->link);
 	s->waiting_n++;
-	if (!s->timing)
+	if (s->local[r->dev].refused)
+		refused_first(s, r->dev);
+	else if (!s->timing)
+		timer_set(s);
+}
+
+/* There is nothing to wait for: they are due now. */
+static void refused_first(struct node_store *s, device_no no)
+{
+	bool any = false;
+
+	list_for_each_safe (l, next, &s->waiting) {
+		struct chunk_req *r = list_entry(l, struct chunk_req, link);
+
+		if (r->dev != no || *deadline_of(r) == 0)
+			continue;
+		any = true;
+		*deadline_of(r) = 0;
+		list_del(l);
+		list_push_front(&s->waiting, l);
+	}
+	if (any && s->timing)
+		ioe_cancel(s->ioe, &s->timer);
+	else if (any)
 		timer_set(s);
 }
 
@@ -185,6 +209,12 @@ void node_store_serve(struct node_store *s, device_no no, struct device *dev)
 void node_store_withdraw(struct node_store *s, device_no no)
 {
 	s->local[no] = (struct node_store_local){0};
+}
+
+void node_store_refuse(struct node_store *s, device_no no)
+{
+	s->local[no] = (struct node_store_local){.refused = true};
+	refused_first(s, no);
 }
 
 void node_store_set_remote(struct node_store *s, struct node_remote *remote)

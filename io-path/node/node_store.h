@@ -26,6 +26,7 @@ struct node_store {
 	struct node_store_local {
 		struct device *dev; /* NULL: not served here */
 		bool is_stable;
+		bool refused; /* it is here, and never to be served: an older copy */
 	} * local; /* by device number, DEVICES_MAX + 1 of them; pages never touched take no memory */
 	struct node_remote *remote; /* NULL: none */
 	uint64_t wait_ns;
@@ -43,6 +44,8 @@ int node_store_init(struct node_store *s, struct ioe *e, uint64_t wait_ns);
 void node_store_serve(struct node_store *s, device_no no, struct device *dev);
 /* The opposite: later requests wait. Those that the device has are its own affair. */
 void node_store_withdraw(struct node_store *s, device_no no);
+/* It is here, but must not be served: requests fail at once with -E_DEVICE_GONE, until it is served or withdrawn. */
+void node_store_refuse(struct node_store *s, device_no no);
 /* Who may have become reachable: everything that waits is looked at again. */
 void node_store_set_remote(struct node_store *s, struct node_remote *remote);
 void node_store_retry(struct node_store *s);

@@ -76,8 +76,8 @@ struct cluster_device {
 	char *path; /* mem_* */
 	enum cluster_member member;
 	uint64_t incarnation, lsn; /* highest seen; lsn: of what survives power loss */
-	uint64_t told_commit;	   /* it remembers this one for good: one that does not is an older copy */
-	uint64_t layers_commit;	   /* LAYER records of its share up to here are on it */
+	uint64_t told_commit; /* it remembers this one for good: one that does not is an older copy */
+	uint64_t layers_commit; /* LAYER records of its share up to here are on it */
 	/* not durable */
 	enum cluster_presence presence;
 	char reason[ERRMSG_LEN]; /* why it is not OK */

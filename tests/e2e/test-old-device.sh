@@ -9,8 +9,6 @@ requires jq qemu-io
 disk=$dir/c/node1/disk1
 state_is() { [ "$(strata device list --json | jq -r ".[] | select(.number == $1) | .state")" = "$2" ]; }
 io() { qemu-io -f raw "$@" "$uri" 2>&1 | tee "$dir/out" | { ! grep -qi 'failed\|error'; }; }
-# the chunks of the volume on a device: one index a line
-chunks_on() { strata map vol --json | jq -r ".[] | select(.replicas[0].device == $1) | .offset / 1048576"; }
 
 cluster_start --devices 2 --device-size 1G
 strata volume create vol --size 64M
@@ -28,17 +26,19 @@ mapfile -t here < <(jq -r '.[] | select(.replicas[0].device == 1) | .offset / 10
 mapfile -t there < <(jq -r '.[] | select(.replicas[0].device == 2) | .offset / 1048576' "$dir/map")
 [ ${#here[@]} -gt 2 ] && [ ${#there[@]} -gt 2 ] || fail "the volume is not on both devices: $(cat "$dir/map")"
 
-for _ in 1 2 3; do
+rest=()
+for k in "${there[@]}"; do rest+=(-c "read -P 0x22 ${k}M 1M"); done
+
+for round in 1 2; do
 	cluster_start
 	wait_until 20 state_is 1 refused
 	state_is 2 ok || fail "$(strata device list)"
 	strata events --json | jq -e '[.[] | select(.code == "device_went_back")] | length > 0' >/dev/null || fail "no event"
 	if strata status --json >"$dir/status"; then fail "status says it is well: $(cat "$dir/status")"; fi
-	for k in "${there[@]}"; do io -c "read -P 0x22 ${k}M 1M" || fail "chunk $k: $(cat "$dir/out")"; done
-	cluster_stop
+	expect_fail "error" qemu-io -f raw -c "read -P 0x11 ${here[0]}M 4k" "$uri"
+	if [ "$round" = 1 ]; then cluster_stop; fi
 done
-cluster_start
-expect_fail "error" qemu-io -f raw -c "read -P 0x11 ${here[0]}M 4k" "$uri"
+io "${rest[@]}" || fail "chunks of the other device: $(cat "$dir/out")"
 expect_fail "error" qemu-io -f raw -c "write -P 0x33 ${here[0]}M 4k" "$uri"
 io -c "write -P 0x44 40M 1M" -c "read -P 0x44 40M 1M" || fail "a new chunk: $(cat "$dir/out")"
 cluster_stop
@@ -56,7 +56,7 @@ expect_fail "in use|works|online" strata device remove 2 --lost
 strata device remove 1 --lost
 k=${here[0]} z=${here[1]} d=${here[2]}
 expect_fail "Input/output error" qemu-io -f raw -c "read ${k}M 4k" "$uri"
-for n in "${there[@]}"; do io -c "read -P 0x22 ${n}M 1M" || fail "chunk $n: $(cat "$dir/out")"; done
+io "${rest[@]}" || fail "chunks of the other device: $(cat "$dir/out")"
 io -c "write -P 0x55 ${k}M 8k" -c "read -P 0x55 ${k}M 8k" || fail "a write to a lost chunk: $(cat "$dir/out")"
 for off in 8192 65536 1044480; do # never zeros
 	expect_fail "Input/output error" qemu-io -f raw -c "read $(((k << 20) + off)) 4096" "$uri"
