@@ -230,11 +230,11 @@ static uint64_t next_wake_ns(struct peer *p)
 {
 	switch (p->state) {
 	case PEER_IDLE:
+	case PEER_JOINING: /* its HELLO waits for what earlier links left in the devices; till it is up the connection has a limit of its own */
 		return oldest_expires_ns(p);
 	case PEER_DIALING:
 	case PEER_BACKOFF:
 		return MIN(p->until_ns, oldest_expires_ns(p));
-	case PEER_JOINING: /* the connection has a limit of its own */
 	case PEER_UP:
 		break;
 	}

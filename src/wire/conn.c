@@ -251,7 +251,8 @@ static void timer_done(struct ioe_req *r)
 		conn_break(c, -ETIMEDOUT);
 		return;
 	}
-	c->silent = l->received_bytes == c->seen_received ? c->silent + 1 : 0;
+	/* nothing is heard from a link that we do not listen to */
+	c->silent = l->received_bytes == c->seen_received && !l->paused ? c->silent + 1 : 0;
 	if (c->silent >= SILENT_MAX) {
 		conn_break(c, -ETIMEDOUT);
 		return;

@@ -5,7 +5,8 @@
  *
  * `up` and `down` are called at most once each, from the loop; a connection may go down without having been up. When it goes down every
  * outstanding call is answered with -ENOTCONN first. Either end may call. A side that hears nothing for three keepalive periods breaks the
- * connection (-ETIMEDOUT); a side with nothing to say sends a ping each period. conn_close() is two-phase and may be called from any callback. */
+ * connection (-ETIMEDOUT), unless it paused the link itself; a side with nothing to say sends a ping each period. conn_close() is two-phase
+ * and may be called from any callback. */
 #ifndef STRATA_WIRE_CONN_H
 #define STRATA_WIRE_CONN_H
 

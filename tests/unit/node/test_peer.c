@@ -496,6 +496,27 @@ static void test_nobody_there(void **state)
 	teardown(f);
 }
 
+/* A device that does not finish an old request keeps the new link waiting, but not for ever those who want something. */
+static void test_a_stuck_device(void **state)
+{
+	struct fixture *f = setup(65, 60 * SEC);
+	uint64_t began;
+
+	(void)state;
+	f->slowest_ns = 4000 * SEC;
+	while (!client_submit(f, &f->reqs[0]))
+		;
+	run_for(f, SEC);
+	began = sim_now_ns(f->w);
+	sim_net_cut(f->w, f->ma, f->mb, true);
+	run_for(f, 40 * SEC);
+	sim_net_cut(f->w, f->ma, f->mb, false);
+	drain(f);
+	assert_int_equal(f->reqs[0].req.status, -E_DEVICE_GONE);
+	assert_in_range(sim_now_ns(f->w) - began, 50 * SEC, 70 * SEC);
+	teardown(f);
+}
+
 static void test_other_cluster_is_refused(void **state)
 {
 	struct fixture *f = setup(60, 3 * SEC);
@@ -544,10 +565,15 @@ static void test_decode_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_requests_arrive),	     cmocka_unit_test(test_errors_travel),
-	    cmocka_unit_test(test_links_that_stall),	     cmocka_unit_test(test_server_restarts),
-	    cmocka_unit_test(test_waiting_ones_are_dropped), cmocka_unit_test(test_nobody_there),
-	    cmocka_unit_test(test_other_cluster_is_refused), cmocka_unit_test(test_decode_random),
+	    cmocka_unit_test(test_requests_arrive),
+	    cmocka_unit_test(test_errors_travel),
+	    cmocka_unit_test(test_links_that_stall),
+	    cmocka_unit_test(test_server_restarts),
+	    cmocka_unit_test(test_waiting_ones_are_dropped),
+	    cmocka_unit_test(test_nobody_there),
+	    cmocka_unit_test(test_a_stuck_device),
+	    cmocka_unit_test(test_other_cluster_is_refused),
+	    cmocka_unit_test(test_decode_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -445,6 +445,28 @@ static void silence_breaks_the_connection_on_both_sides(void **state)
 	world_close(&w);
 }
 
+static void a_pause_is_not_silence(void **state)
+{
+	struct world w;
+	struct call c;
+
+	(void)state;
+	world_open(&w, 6, NULL, NULL);
+	run(&w, SEC);
+	link_pause(&w.server.sessions[0].conn.link);
+	run(&w, 100 * SEC);
+	call_begin(&w, &c, ECHO, 100, 0);
+	run(&w, 100 * SEC);
+	assert_false(c.done);
+	assert_int_equal(w.downs, 0);
+	link_resume(&w.server.sessions[0].conn.link);
+	run(&w, SEC);
+	assert_true(c.done);
+	assert_int_equal(c.status, 0);
+	call_free(&c);
+	world_close(&w);
+}
+
 static void what_breaks_the_protocol_ends_that_connection_only(void **state)
 {
 	static const struct frame bad[] = {
@@ -559,6 +581,7 @@ int main(void)
 	    cmocka_unit_test(who_proves_nothing_is_cut_off),
 	    cmocka_unit_test(a_lost_server_is_found_again),
 	    cmocka_unit_test(silence_breaks_the_connection_on_both_sides),
+	    cmocka_unit_test(a_pause_is_not_silence),
 	    cmocka_unit_test(what_breaks_the_protocol_ends_that_connection_only),
 	    cmocka_unit_test(too_much_queued_cuts_the_peer_off),
 	    cmocka_unit_test(noise_is_survived),
