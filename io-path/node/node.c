@@ -10,6 +10,7 @@
 static void on_ready(void *arg);
 static void on_config(void *arg, const Strata__Config *config);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
+static void peer_metrics(struct node *n, struct control_metrics *m);
 static void on_bench(void *arg, struct control_bench *b);
 static bool remote_knows(struct node_remote *r, device_no dev);
 static void remote_submit(struct node_remote *r, struct chunk_req *req);
@@ -128,8 +129,45 @@ static void on_stats(void *arg, struct control_metrics *m, volume_id volume)
 {
 	struct node *n = arg;
 
+	if (!volume)
+		peer_metrics(n, m);
 	if (n->cfg.stats)
 		n->cfg.stats(n->cfg.arg, m, volume);
+}
+
+/* Chunk requests to other nodes, by node, and those that others sent here. */
+static void peer_metrics(struct node *n, struct control_metrics *m)
+{
+	struct peer_stats p = {.node = 0};
+	struct peer_server_stats s;
+	char text[12];
+	const char *labels[] = {"peer", text};
+
+	while (n->peers && peers_stats_next(n->peers, p.node, &p) == 0) {
+		snprintf(text, sizeof(text), "%u", p.node);
+		control_metric(m, "strata_peer_up", true, "1 while the link to that node is up",
+			       p.up, labels, 2);
+		control_metric(m, "strata_peer_waiting", true, "Chunk requests that wait for it",
+			       p.waiting, labels, 2);
+#define COUNTER(what, help, value) \
+	control_metric(m, "strata_peer_" what "_total", false, help, value, labels, 2);
+		COUNTER("links", "Links made", p.links)
+		COUNTER("sent", "Chunk requests sent", p.sent)
+		COUNTER("resent", "Of those, sent again after a link broke", p.resent)
+		COUNTER("received", "Answers", p.received)
+#undef COUNTER
+	}
+	if (!n->peer_server)
+		return;
+	peer_server_stats(n->peer_server, &s);
+#define COUNTER(what, help, value) \
+	control_metric(m, "strata_peer_served_" what "_total", false, help, value, NULL, 0);
+	COUNTER("links", "Links of other nodes taken", s.links)
+	COUNTER("refused", "Links of other nodes refused", s.refused)
+	COUNTER("requests", "Chunk requests of other nodes", s.requests)
+	COUNTER("read_bytes", "Bytes read for other nodes", s.bytes_read)
+	COUNTER("write_bytes", "Bytes written for other nodes", s.bytes_written)
+#undef COUNTER
 }
 
 /* ---- other nodes ----------------------------------------------------------------------------------------------------------------------- */

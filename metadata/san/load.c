@@ -108,14 +108,6 @@ void san_open(struct san_open *op)
 	scan_start(sc, &ld->key, NULL, cluster_scanned, ld);
 }
 
-void san_open_abandon(struct san_open *op)
-{
-	struct load *ld = op->priv;
-
-	san_free(ld->s);
-	mem_free(ld);
-}
-
 /* Sets the sentence and returns status. */
 static int bad(struct load *ld, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -91,8 +91,6 @@ struct san_open {
 	void *priv;
 };
 void san_open(struct san_open *op);
-/* Simulation, after the process was killed while it opened: frees the memory and calls nothing. */
-void san_open_abandon(struct san_open *op);
 
 /* Callbacks may come from now on: frees of devices that have some, and on_job for each unfinished job. */
 void san_start(struct san *s);

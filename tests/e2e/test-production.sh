@@ -4,7 +4,7 @@
 # nodes, readiness told to the service manager, an orderly end. Ports are chosen by the kernel. Whoever lacks the key stays outside.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-requires jq qemu-io
+requires curl jq qemu-io
 
 head -c 32 /dev/urandom | base64 >"$dir/key"
 pids=()
@@ -64,6 +64,9 @@ wait_until 20 closed
 qemu-io -f raw -c 'read -P 0x5a 0 32M' "nbd+unix:///vm1?socket=$dir/nbd-b.sock" >"$dir/read"
 ! grep -q failed "$dir/read" || fail "$(cat "$dir/read")"
 strata status
+curl -s --unix-socket "$dir/api.sock" http://x/metrics >"$dir/metrics"
+served() { awk -v node="$1" '/^strata_peer_served_requests_total/ && $0 ~ "node=\"" node "\"" {n = $2} END {exit !(n > 0)}' "$dir/metrics"; }
+served host-b || fail "the nodes do not count each other's requests: $(grep peer "$dir/metrics")"
 
 # A node with another key, and one with none, do not get in.
 echo "another key of the right length" >"$dir/otherkey"
