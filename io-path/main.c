@@ -31,15 +31,23 @@ static uint64_t ready_fd = UINT64_MAX, wait_ns = 120000000000ULL, map_cache = 64
 		connections = 256;
 static bool foreground, insecure;
 
+static const char *name_wrong(const char *text)
+{
+	return name_is_valid(text) ? NULL
+				   : "a name: letters, digits, '.', '_' and '-', at most 63, "
+				     "the first a letter or digit";
+}
+
 static const struct config_option options[] = {
     {"data", CONFIG_STRING, &data, "DIR", .required = true,
      .help = "where the node keeps who it is and its list of devices; made when missing"},
-    {"name", CONFIG_STRING, &name, "NAME", .help = "its name in the cluster; default the host's"},
-    {"metad", CONFIG_LIST, &metad, "ADDR", .required = true,
+    {"name", CONFIG_STRING, &name, "NAME", .wrong = name_wrong,
+     .help = "its name in the cluster; default the host's"},
+    {"metad", CONFIG_LIST, &metad, "ADDR", .required = true, .wrong = ioe_addr_wrong,
      .help = "the metadata server: unix:PATH or HOST:PORT"},
-    {"nbd", CONFIG_LIST, &nbd, "ADDR",
+    {"nbd", CONFIG_LIST, &nbd, "ADDR", .wrong = ioe_addr_wrong,
      .help = "serve NBD at unix:PATH or HOST:PORT; default unix:DIR/nbd.sock"},
-    {"peer", CONFIG_LIST, &peer, "ADDR",
+    {"peer", CONFIG_LIST, &peer, "ADDR", .wrong = ioe_addr_wrong,
      .help = "where other nodes reach the devices; default unix:DIR/peer.sock"},
     {"runtime-dir", CONFIG_STRING, &runtime_dir, "DIR",
      .help = "memory that outlives the process (tmpfs); default /dev/shm/strata-UID"},
@@ -188,23 +196,25 @@ static int prepare(char errmsg[ERRMSG_LEN])
 
 	if (r)
 		return r;
-	r = ioe_mkdir(g.ioe, data, 0700);
-	if (r) {
-		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", data, err_text(r));
-		return r;
-	}
-	r = ioe_mkdir(g.ioe, runtime_dir, 0700);
-	if (r) {
-		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", runtime_dir, err_text(r));
-		return r;
-	}
 	if (key_file) {
 		r = auth_key_load(g.ioe, key_file, &g.key, errmsg);
 		if (r)
 			return r;
 		g.has_key = true;
 	}
-	return check_addrs(errmsg);
+	r = check_addrs(errmsg);
+	if (r)
+		return r;
+	/* from here on something is left behind */
+	r = ioe_mkdir(g.ioe, data, 0700);
+	if (r) {
+		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", data, err_text(r));
+		return r;
+	}
+	r = ioe_mkdir(g.ioe, runtime_dir, 0700);
+	if (r)
+		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", runtime_dir, err_text(r));
+	return r;
 }
 
 static int make_node(char errmsg[ERRMSG_LEN])

@@ -28,9 +28,9 @@ static bool foreground;
 static const struct config_option options[] = {
     {"data", CONFIG_STRING, &data, "DIR", .required = true,
      .help = "where the database is (DIR/meta); made when it does not exist"},
-    {"api", CONFIG_LIST, &api, "ADDR",
+    {"api", CONFIG_LIST, &api, "ADDR", .wrong = ioe_addr_wrong,
      .help = "serve HTTP at unix:PATH or HOST:PORT; default unix:DIR/run/api.sock"},
-    {"rpc", CONFIG_LIST, &rpc, "ADDR",
+    {"rpc", CONFIG_LIST, &rpc, "ADDR", .wrong = ioe_addr_wrong,
      .help = "where nodes connect: unix:PATH or HOST:PORT; default unix:DIR/run/metad.sock"},
     {"key-file", CONFIG_STRING, &key_file, "FILE",
      .help = "the cluster's secret, for nodes that connect by TCP; default DIR/key if it exists"},
@@ -101,30 +101,30 @@ static int default_addr(struct config_list *list, const char *name)
 	return list->n ? 0 : -ENOMEM;
 }
 
-/* DIR, DIR/meta's parent, DIR/run, the key. */
-static int prepare(char errmsg[ERRMSG_LEN])
+static int load_key(char errmsg[ERRMSG_LEN])
 {
 	char path[ADDR_TEXT];
-	int r = ioe_mkdir(g.ioe, data, 0700);
+	int r;
 
-	snprintf(path, sizeof(path), "%s/run", data);
-	if (!r && (!api.n || !rpc.n))
-		r = ioe_mkdir(g.ioe, path, 0700);
-	if (!r)
-		r = default_addr(&api, "api.sock");
-	if (!r)
-		r = default_addr(&rpc, "metad.sock");
-	if (r) {
-		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", data, err_text(r));
-		return r;
-	}
 	snprintf(path, sizeof(path), "%s/key", data);
 	r = auth_key_load(g.ioe, key_file ? key_file : path, &g.key, errmsg);
-	if (r == -ENOENT && !key_file)
-		r = 0;
-	else
-		g.has_key = r == 0;
-	return r;
+	g.has_key = r == 0;
+	return r == -ENOENT && !key_file ? 0 : r;
+}
+
+/* What the server and the HTTP side would say when everything is made. */
+static int check_addrs(char errmsg[ERRMSG_LEN])
+{
+	for (uint32_t i = 0; i < rpc.n; i++) {
+		if (!strncmp(rpc.items[i], "unix:", 5) || g.has_key)
+			continue;
+		snprintf(errmsg, ERRMSG_LEN,
+			 "--rpc %.100s: nodes that connect by TCP must prove who they are, and "
+			 "there is no key file",
+			 rpc.items[i]);
+		return -EACCES;
+	}
+	return 0;
 }
 
 static int load_token(char errmsg[ERRMSG_LEN])
@@ -148,6 +148,32 @@ static int load_token(char errmsg[ERRMSG_LEN])
 	return -EINVAL;
 }
 
+/* DIR, DIR/meta's parent, DIR/run, the key. */
+static int prepare(char errmsg[ERRMSG_LEN])
+{
+	char path[ADDR_TEXT];
+	int r = load_key(errmsg);
+
+	if (!r)
+		r = load_token(errmsg);
+	if (!r)
+		r = check_addrs(errmsg);
+	if (r)
+		return r;
+	/* from here on something is left behind */
+	r = ioe_mkdir(g.ioe, data, 0700);
+	snprintf(path, sizeof(path), "%s/run", data);
+	if (!r && (!api.n || !rpc.n))
+		r = ioe_mkdir(g.ioe, path, 0700);
+	if (!r)
+		r = default_addr(&api, "api.sock");
+	if (!r)
+		r = default_addr(&rpc, "metad.sock");
+	if (r)
+		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", data, err_text(r));
+	return r;
+}
+
 static int start(char errmsg[ERRMSG_LEN])
 {
 	struct metad_config cfg = {
@@ -160,8 +186,6 @@ static int start(char errmsg[ERRMSG_LEN])
 	char path[ADDR_TEXT];
 	int r = prepare(errmsg);
 
-	if (!r)
-		r = load_token(errmsg);
 	if (r)
 		return r;
 	snprintf(path, sizeof(path), "%s/meta", data);

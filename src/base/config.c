@@ -2,6 +2,7 @@
 #include "src/base/config.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <ini.h>
 #include <stdarg.h>
@@ -10,10 +11,11 @@
 #include <strings.h>
 
 #include "src/base/check.h"
+#include "src/base/math.h"
 #include "src/base/mem.h"
 #include "src/base/units.h"
 
-enum { OPTIONS_MAX = 64, HELP_BYTES = 8192, HELP_COLUMN = 28 };
+enum { OPTIONS_MAX = 64, HELP_BYTES = 8192, HELP_COLUMN = 28, LINES_MAX = 10000 };
 /* getopt's values for what is not in the table */
 enum { OPT_CONFIG = OPTIONS_MAX, OPT_HELP, OPT_VERSION };
 
@@ -21,7 +23,12 @@ struct parse {
 	const struct config *c;
 	char *errmsg;
 	bool given[OPTIONS_MAX]; /* by a flag: the file's does not count */
+	bool in_file[OPTIONS_MAX];
 	bool bad;
+	/* the file */
+	FILE *f;
+	int line;
+	const char *line_error;
 };
 
 static int flags(struct parse *p, int argc, char **argv, bool apply, const char **file);
@@ -73,6 +80,18 @@ static void print_help(const struct config *c)
 	fputs(text, stdout);
 }
 
+/* Or one that is known, and is none that takes a value. */
+static int unknown_option(struct parse *p, const struct option *longs, const char *word)
+{
+	size_t n = strcspn(word, "=");
+
+	for (; longs->name; longs++)
+		if (!strncmp(word, "--", 2) && word[n] && strlen(longs->name) == n - 2 &&
+		    !strncmp(longs->name, word + 2, n - 2))
+			return bad(p, "option '--%s' takes no value", longs->name);
+	return bad(p, "unknown option '%s'; --help lists them", word);
+}
+
 /* 1: answered, 0, or -EINVAL */
 static int flags(struct parse *p, int argc, char **argv, bool apply, const char **file)
 {
@@ -91,12 +110,15 @@ static int flags(struct parse *p, int argc, char **argv, bool apply, const char 
 	optind = 0; /* begin anew */
 	opterr = 0;
 	while (!r && (o = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		const char *word = argv[optind - 1];
+		/* among short ones, of which there are none, getopt has not moved on */
+		const char *word = o == '?' && optopt ? argv[optind] : argv[optind - 1];
 
 		if (o == '?')
-			return bad(p, "unknown option '%s'; --help lists them", word);
+			return unknown_option(p, longs, word ? word : argv[optind - 1]);
 		if (o == ':')
 			return bad(p, "option '%s' needs a value", word);
+		if (o == OPT_CONFIG && *file && !apply)
+			return bad(p, "option '--config' is given twice");
 		if (o == OPT_CONFIG) {
 			*file = optarg;
 		} else if (o == OPT_HELP) {
@@ -107,6 +129,8 @@ static int flags(struct parse *p, int argc, char **argv, bool apply, const char 
 			return 1;
 		} else if (apply) {
 			r = set(p, (size_t)o, optarg ? optarg : "yes");
+		} else if (p->given[o] && p->c->options[o].type != CONFIG_LIST) {
+			return bad(p, "option '--%s' is given twice", p->c->options[o].name);
 		} else {
 			p->given[o] = true;
 		}
@@ -124,22 +148,59 @@ static int file_option(void *arg, const char *section, const char *name, const c
 
 	if (*section && strcmp(section, p->c->program))
 		return 1;
-	for (size_t i = 0; i < p->c->options_n; i++)
-		if (!strcmp(name, p->c->options[i].name))
-			return p->given[i] || set(p, i, value) == 0;
+	for (size_t i = 0; i < p->c->options_n; i++) {
+		if (strcmp(name, p->c->options[i].name))
+			continue;
+		if (p->in_file[i] && p->c->options[i].type != CONFIG_LIST) {
+			bad(p, "'%s' is there twice", name);
+			return 0;
+		}
+		p->in_file[i] = true;
+		return p->given[i] || set(p, i, value) == 0;
+	}
 	bad(p, "there is no option '%s'", name);
 	return 0;
 }
 
+/* The library takes a line that is longer than its buffer for two, and what cannot be read for the end; so each line is looked at first. */
+static char *file_line(char *to, int room, void *arg)
+{
+	struct parse *p = arg;
+	char *got;
+
+	if (p->line_error)
+		return NULL;
+	memset(to, '\n', (size_t)room); /* to see where it ends if it has zeros */
+	got = fgets(to, room, p->f);
+	if (!got) {
+		if (ferror(p->f))
+			p->line_error = "cannot be read";
+		return NULL;
+	}
+	p->line++;
+	if (p->line > LINES_MAX)
+		p->line_error = "a configuration file ends before this";
+	else if (memchr(to, '\0', (size_t)room) != memrchr(to, '\0', (size_t)room))
+		p->line_error = "holds a zero byte: this is no text";
+	else if (!strchr(to, '\n') && !feof(p->f))
+		p->line_error = "is too long: at most 198 characters";
+	return p->line_error ? NULL : got;
+}
+
 static int file_read(struct parse *p, const char *path)
 {
-	int line = ini_parse(path, file_option, p);
 	char what[ERRMSG_LEN];
+	int line;
 
+	p->f = fopen(path, "re"); /* check-calls: allow, there is no engine yet */
+	if (!p->f)
+		return bad(p, "cannot read the configuration file %s: %s", path, strerror(errno));
+	line = ini_parse_stream(file_line, p, file_option, p);
+	fclose(p->f); /* check-calls: allow */
+	if (p->line_error && !p->bad)
+		return bad(p, "%s, line %d: %s", path, MAX(p->line, 1), p->line_error);
 	if (line == 0)
 		return 0;
-	if (line == -1)
-		return bad(p, "cannot read the configuration file %s", path);
 	if (line < 0)
 		return bad(p, "memory is short while reading %s", path);
 	snprintf(what, sizeof(what), "%s",
@@ -206,6 +267,26 @@ static int parse_number(const char *text, uint64_t *ret_n)
 	return 0;
 }
 
+static void format_u64(const struct config_option *o, uint64_t v, char text[UNITS_TEXT_LEN])
+{
+	if (o->type == CONFIG_SIZE)
+		units_format_size(v, text);
+	else if (o->type == CONFIG_DURATION)
+		snprintf(text, UNITS_TEXT_LEN, "%gs", (double)v / 1e9);
+	else
+		snprintf(text, UNITS_TEXT_LEN, "%llu", (unsigned long long)v);
+}
+
+static int out_of_range(struct parse *p, const struct config_option *o, const char *text)
+{
+	char min[UNITS_TEXT_LEN], max[UNITS_TEXT_LEN];
+
+	format_u64(o, o->min, min);
+	format_u64(o, o->max, max);
+	return bad(p, "'%s' is out of range: '%s'; %s %s%s%s", o->name, text,
+		   o->max ? "from" : "at least", min, o->max ? " to " : "", o->max ? max : "");
+}
+
 static int set_u64(struct parse *p, const struct config_option *o, const char *text)
 {
 	static const char *const kinds[] = {[CONFIG_SIZE] = "a size, as 64M or 10G",
@@ -223,7 +304,7 @@ static int set_u64(struct parse *p, const struct config_option *o, const char *t
 	if (r)
 		return bad(p, "'%s' is %s, not '%s'", o->name, kinds[o->type], text);
 	if (v < o->min || (o->max && v > o->max))
-		return bad(p, "'%s' is out of range: '%s'", o->name, text);
+		return out_of_range(p, o, text);
 	*(uint64_t *)o->value = v;
 	return 0;
 }
@@ -242,6 +323,8 @@ static int set(struct parse *p, size_t i, const char *text)
 {
 	const struct config_option *o = &p->c->options[i];
 
+	if (*text && o->wrong && o->wrong(text))
+		return bad(p, "'%s' is %s, not '%.100s'", o->name, o->wrong(text), text);
 	switch (o->type) {
 	case CONFIG_FLAG:
 		return set_flag(p, o, text);

@@ -44,6 +44,8 @@ struct config_option {
 	void *value; /* where it goes; holds the default before */
 	const char *arg, *help;
 	const char *words; /* CONFIG_WORD: "uring|aio" */
+	/* STRING and LIST: NULL when the text is well-formed, else what it should be, as "unix:PATH or HOST:PORT" */
+	const char *(*wrong)(const char *text);
 	uint64_t min, max; /* SIZE, DURATION, NUMBER; max 0: no limit */
 	bool required;
 };

@@ -245,6 +245,8 @@ void ioe_shm_close(struct ioe *e, struct ioe_shm *shm); /* the contents stay */
 /* Listens on "unix:PATH" (mode 0600; a stale socket file that nobody answers on is replaced, a live one is -EADDRINUSE) or "HOST:PORT"
  * (port 0: any; ioe_sock_addr tells). */
 int ioe_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
+/* NULL: it can be an address; else what one looks like. */
+const char *ioe_addr_wrong(const char *addr);
 /* The address of a listener, in the form ioe_connect takes. */
 void ioe_sock_addr(struct ioe_sock *s, char addr[IOE_ADDR_MAX]);
 /* "unix" (with pid) or HOST:PORT, for people. */

@@ -79,6 +79,16 @@ int sock_addr_parse(const char *text, struct sock_addr *ret_a)
 	return parse_inet(text, ret_a);
 }
 
+const char *ioe_addr_wrong(const char *addr)
+{
+	struct sock_addr a;
+	int r = sock_addr_parse(addr, &a);
+
+	if (r == -ENAMETOOLONG)
+		return "unix:PATH with at most 107 bytes of path";
+	return r ? "unix:PATH, or HOST:PORT where HOST is an IPv4 or [IPv6] address" : NULL;
+}
+
 void sock_addr_format(const struct sock_addr *a, char text[IOE_ADDR_MAX])
 {
 	const struct sockaddr_un *un = (const struct sockaddr_un *)&a->ss;

@@ -32,6 +32,17 @@ static bool number_of(struct cli *c, const char *option, uint64_t max, uint64_t 
 	return !text || cli_number(c, what, text, max, ret);
 }
 
+static bool pattern_is_known(const char *pattern)
+{
+	static const char *const known[] = {"read",	"write",     "readwrite",
+					    "randread", "randwrite", "randrw"};
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (!strcmp(pattern, known[i]))
+			return true;
+	return false;
+}
+
 int cmd_bench(struct cli *c)
 {
 	const char *pattern = cli_option(c, "pattern") ?: "randread",
@@ -48,6 +59,11 @@ int cmd_bench(struct cli *c)
 	    !number_of(c, "flush-every", UINT32_MAX, 0, &flush_every) ||
 	    !number_of(c, "read-percent", 100, 50, &read_percent))
 		return EXIT_USAGE;
+	if (!pattern_is_known(pattern))
+		return cli_usage(c,
+				 "--pattern is read, write, readwrite, randread, randwrite or "
+				 "randrw, not '%s'",
+				 pattern);
 	if (strcmp(pattern, "read") && strcmp(pattern, "randread") && !cli_option(c, "overwrite"))
 		return cli_usage(c, "'%s' overwrites the volume: say --overwrite if that is meant",
 				 pattern);

@@ -269,11 +269,23 @@ static void find_command(struct parse *p, int *ret_words)
 		*ret_words = -1;
 }
 
+/* All of it ends up in JSON sooner or later, which knows nothing else. */
+static bool is_utf8(const char *text)
+{
+	json_t *j = json_string(text);
+
+	json_decref(j);
+	return j;
+}
+
 static int parse(struct parse *p)
 {
 	int skip, r;
 	bool literal = false;
 
+	for (int i = 1; i < p->argc; i++)
+		if (!is_utf8(p->argv[i]))
+			return cli_usage(p->c, "argument %d, '%s', is not UTF-8", i, p->argv[i]);
 	find_command(p, &skip);
 	if (skip == 0)
 		return EXIT_USAGE;

@@ -18,9 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io-path/device/device.h"
 #include "src/base/check.h"
 #include "src/base/mem.h"
 #include "src/base/units.h"
+#include "src/ioe/ioe.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/supervise.h"
 
@@ -85,6 +87,17 @@ int cmd_up(struct cli *c)
 	return supervisor_run(&u->sup) ? EXIT_FAILED : EXIT_OK;
 }
 
+static bool addrs_are_right(const struct cli *c, const char *option, const char *const *addrs, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (ioe_addr_wrong(addrs[i])) {
+			cli_usage(c, "%s is %s, not '%s'", option, ioe_addr_wrong(addrs[i]),
+				  addrs[i]);
+			return false;
+		}
+	return true;
+}
+
 static int up_options(struct up *u)
 {
 	struct cli *c = u->c;
@@ -93,22 +106,29 @@ static int up_options(struct up *u)
 	u->nodes_n = 0; /* as before, 1 on first use */
 	u->devices_n = 1;
 	u->device_bytes = DEVICE_SIZE_DEFAULT;
-	if (!cli_option(c, "data"))
+	if (!(text = cli_option(c, "data")) || !*text)
 		return cli_usage(c, "--data DIR is missing: where the cluster keeps its state");
 	if ((text = cli_option(c, "nodes")) &&
-	    (!cli_number(c, "--nodes", text, NODES_MAX, &u->nodes_n) || !u->nodes_n))
+	    !cli_number(c, "--nodes", text, NODES_MAX, &u->nodes_n))
 		return EXIT_USAGE;
+	if (text && !u->nodes_n)
+		return cli_usage(c, "--nodes: at least one");
 	if ((text = cli_option(c, "devices")) &&
 	    !cli_number(c, "--devices", text, DEVICES_PER_NODE_MAX, &u->devices_n))
 		return EXIT_USAGE;
 	if ((text = cli_option(c, "device-size")) &&
 	    !cli_size(c, "--device-size", text, &u->device_bytes))
 		return EXIT_USAGE;
+	if (u->device_bytes < DEVICE_BYTES_MIN)
+		return cli_usage(c, "--device-size: at least 128M, not '%s'", text);
 	u->engine = cli_option(c, "engine");
 	if (u->engine && strcmp(u->engine, "uring") && strcmp(u->engine, "aio"))
 		return cli_usage(c, "--engine is uring or aio, not '%s'", u->engine);
 	u->nbd_n = cli_option_values(c, "nbd", &u->nbd);
 	u->api_n = cli_option_values(c, "api", &u->api);
+	if (!addrs_are_right(c, "--nbd", u->nbd, u->nbd_n) ||
+	    !addrs_are_right(c, "--api", u->api, u->api_n))
+		return EXIT_USAGE;
 	return EXIT_OK;
 }
 

@@ -14,6 +14,10 @@
 #include "src/base/check.h"
 #include "src/base/config.h"
 #include "src/base/mem.h"
+#include "src/base/rand.h"
+
+#define X50  "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X250 X50 X50 X50 X50 X50
 
 static char *data, *engine;
 static struct config_list api;
@@ -119,8 +123,19 @@ static void mistakes_are_named(void **state)
 	    {"--data x --engine epoll", "'engine' is one of uring|aio, not 'epoll'"},
 	    {"--data x --engine u", "'engine' is one of"},
 	    {"--data x --cache 12Q", "'cache' is a size, as 64M or 10G, not '12Q'"},
-	    {"--data x --cache 1K", "out of range"},
-	    {"--data x --depth 1025", "out of range"},
+	    {"--data x --cache 1K", "out of range: '1K'; at least 4 KiB"},
+	    {"--data x --depth 1025", "out of range: '1025'; from 1 to 1024"},
+	    {"--data x --depth 0", "out of range"},
+	    {"--data x --depth 4x", "is a number"},
+	    {"--data x --cache -4K", "is a size"},
+	    {"--data x --cache 99999999999999999999G", "is a size"},
+	    {"--data x --data y", "option '--data' is given twice"},
+	    {"--data x --config /a --config /b", "option '--config' is given twice"},
+	    {"--data x --verbose=yes", "option '--verbose' takes no value"},
+	    {"--data=", "'data' is empty"},
+	    {"-xyz", "unknown option '-xyz'"},
+	    {"--data x -v", "unknown option '-v'"},
+	    {"--config /", "cannot be read"},
 	    {"--data x --depth -1", "'depth' is a number, not '-1'"},
 	    {"--data x --depth 99999999999999999999999", "is a number"},
 	    {"--data x --timeout soon", "'timeout' is a duration"},
@@ -146,6 +161,12 @@ static void mistakes_in_the_file_are_named_with_their_line(void **state)
 	    {"data = /x\nverbose = perhaps\n", "line 2: 'verbose' is yes or no"},
 	    {"data = /x\nnonsense\n", "line 2: neither a section nor name = value"},
 	    {"[strata-test\ndata = /x\n", "line 1: neither"},
+	    {"data = /x\ndata = /y\n", "line 2: 'data' is there twice"},
+	    {"data = /x\ndepth =\n", "line 2: 'depth' is a number"},
+	    {"data =\n", "line 1: 'data' is empty"},
+	    {"data = /x\n; " X250 "\n", "line 2: is too long"},
+	    {"data = /" X250 "\n", "line 1: is too long"},
+	    {"\x7f\x45LF\xff\xfe\n", "line 1: neither"},
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -156,6 +177,44 @@ static void mistakes_in_the_file_are_named_with_their_line(void **state)
 		assert_int_equal(parse(errmsg, line), CONFIG_BAD);
 		if (!strstr(errmsg, cases[i].expect))
 			fail_msg("gave: %s", errmsg);
+	}
+}
+
+/* Bytes of any kind, ten thousand lines, a device that never ends. */
+static void whatever_the_file_is_it_ends_with_a_verdict(void **state)
+{
+	char errmsg[ERRMSG_LEN], line[128];
+	struct rand rng;
+	FILE *f;
+
+	(void)state;
+	assert_int_equal(parse(errmsg, "--config /dev/zero"), CONFIG_BAD);
+	assert_non_null(strstr(errmsg, "line 1: holds a zero byte"));
+	f = fopen(path, "w");
+	for (int i = 0; i < 20000; i++)
+		fputs("\n", f);
+	fclose(f);
+	snprintf(line, sizeof(line), "--config %s", path);
+	assert_int_equal(parse(errmsg, line), CONFIG_BAD);
+	assert_non_null(strstr(errmsg, "line 10001"));
+	rand_seed(&rng, 3);
+	for (int i = 0; i < 2000; i++) {
+		static const char *const words[] = {"data", "=",    "[strata-test]", "\n",    " ",
+						    ";",    "api",  "yes",	     "cache", "8K",
+						    "\"",   "\xff", "verbose"};
+		enum config_verdict v;
+
+		f = fopen(path, "w");
+		for (uint64_t n = rand_below(&rng, 30); n > 0; n--) {
+			fputs(words[rand_below(&rng, ARRAY_LEN(words))], f);
+			if (rand_percent(&rng, 10))
+				fputc((int)rand_below(&rng, 256), f);
+		}
+		fclose(f);
+		v = parse(errmsg, line);
+		assert_true(v == CONFIG_GO || (v == CONFIG_BAD && errmsg[0]));
+		config_free(&config);
+		assert_int_equal(mem_live(), 0);
 	}
 }
 
@@ -187,9 +246,13 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    T(flags_are_read),		T(the_file_is_read_and_flags_override_it),
-	    T(mistakes_are_named),	T(mistakes_in_the_file_are_named_with_their_line),
-	    T(help_names_every_option), T(short_memory_is_an_error),
+	    T(flags_are_read),
+	    T(the_file_is_read_and_flags_override_it),
+	    T(mistakes_are_named),
+	    T(mistakes_in_the_file_are_named_with_their_line),
+	    T(whatever_the_file_is_it_ends_with_a_verdict),
+	    T(help_names_every_option),
+	    T(short_memory_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
