@@ -105,12 +105,8 @@ static uint64_t wall(void *arg)
 
 static int make_engine(void)
 {
-	struct ioe_config cfg = {.kind = IOE_AUTO};
+	struct ioe_config cfg = {.kind = ioe_kind_of(engine)};
 
-	if (engine && !strcmp(engine, "uring"))
-		cfg.kind = IOE_URING;
-	if (engine && !strcmp(engine, "aio"))
-		cfg.kind = IOE_AIO;
 	return ioe_new(&cfg, &g.ioe);
 }
 
@@ -126,11 +122,7 @@ static int default_text(char **text, char *made)
 
 static int default_addr(struct config_list *list, const char *file)
 {
-	if (list->n)
-		return 0;
-	list->items[0] = mem_printf("unix:%s/%s", data, file);
-	list->n = list->items[0] ? 1 : 0;
-	return list->n ? 0 : -ENOMEM;
+	return config_list_default(list, mem_printf("unix:%s/%s", data, file));
 }
 
 static int defaults(char errmsg[ERRMSG_LEN])

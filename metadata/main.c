@@ -83,22 +83,14 @@ static uint64_t wall(void *arg)
 
 static int make_engine(void)
 {
-	struct ioe_config cfg = {.kind = IOE_AUTO};
+	struct ioe_config cfg = {.kind = ioe_kind_of(engine)};
 
-	if (engine && !strcmp(engine, "uring"))
-		cfg.kind = IOE_URING;
-	if (engine && !strcmp(engine, "aio"))
-		cfg.kind = IOE_AIO;
 	return ioe_new(&cfg, &g.ioe);
 }
 
 static int default_addr(struct config_list *list, const char *name)
 {
-	if (list->n)
-		return 0;
-	list->items[0] = mem_printf("unix:%s/run/%s", data, name);
-	list->n = list->items[0] ? 1 : 0;
-	return list->n ? 0 : -ENOMEM;
+	return config_list_default(list, mem_printf("unix:%s/run/%s", data, name));
 }
 
 static int load_key(char errmsg[ERRMSG_LEN])

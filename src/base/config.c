@@ -358,6 +358,17 @@ static int required(struct parse *p)
 	return 0;
 }
 
+int config_list_default(struct config_list *list, char *item)
+{
+	if (list->n) {
+		mem_free(item);
+		return 0;
+	}
+	list->items[0] = item;
+	list->n = item ? 1 : 0;
+	return item ? 0 : -ENOMEM;
+}
+
 void config_free(const struct config *c)
 {
 	for (size_t i = 0; i < c->options_n; i++) {

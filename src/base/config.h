@@ -64,6 +64,8 @@ enum config_verdict {
 
 enum config_verdict config_parse(const struct config *c, int argc, char **argv,
 				 char errmsg[ERRMSG_LEN]);
+/* What a list holds when nobody gave any: `item` (mem_*, taken over; NULL: -ENOMEM). */
+int config_list_default(struct config_list *list, char *item);
 /* Frees strings and lists, and zeroes them. */
 void config_free(const struct config *c);
 /* What --help prints. */

@@ -1,7 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* choose.c - which engine a process gets. */
+#include <string.h>
+
 #include "src/base/log.h"
 #include "src/ioe/engine.h"
+
+enum ioe_kind ioe_kind_of(const char *word)
+{
+	if (word && !strcmp(word, "uring"))
+		return IOE_URING;
+	if (word && !strcmp(word, "aio"))
+		return IOE_AIO;
+	return IOE_AUTO;
+}
 
 int ioe_new(const struct ioe_config *cfg, struct ioe **ret_e)
 {

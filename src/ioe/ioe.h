@@ -102,6 +102,7 @@ enum { IOE_IOV_MAX = 512, IOE_ADDR_MAX = 128, IOE_SMALL_FILE_MAX = 1 << 20 };
 /* ---- loops ----------------------------------------------------------------------------------------------------------- */
 
 enum ioe_kind { IOE_AUTO, IOE_URING, IOE_AIO };
+enum ioe_kind ioe_kind_of(const char *word); /* "uring" or "aio"; anything else, NULL too, is AUTO */
 
 struct ioe_config {
 	/* AUTO: uring, and aio with a log line where the kernel refuses io_uring */
