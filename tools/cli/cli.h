@@ -64,6 +64,9 @@ bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t 
 bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max,
 		uint64_t *ret_n);
 
+/* Nobody runs the cluster in DIR until this program ends; 0, or EXIT_FAILED after saying who does. */
+int cli_lock_data(const char *dir);
+
 /* ---- the server (http.c) ------------------------------------------------------------------------------------------------ */
 
 /* One exchange. body may be NULL (borrowed). On EXIT_OK *ret_answer is the parsed answer, the caller's to json_decref (JSON null for an empty one).
@@ -127,6 +130,7 @@ int cmd_status(struct cli *c);
 int cmd_events(struct cli *c);
 int cmd_check(struct cli *c);
 int cmd_meta_backup(struct cli *c);
+int cmd_meta_restore(struct cli *c);
 int cmd_fsck(struct cli *c);
 int cmd_bench(struct cli *c);
 int cmd_help(struct cli *c);

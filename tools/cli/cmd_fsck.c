@@ -95,14 +95,21 @@ static void wait_done(struct fsck_run *f)
 
 static int fsck_lock(struct fsck_run *f)
 {
-	char path[PATH_MAX], pid[32] = "";
+	char path[PATH_MAX];
 	struct stat st;
-	int fd;
 
 	snprintf(path, sizeof(path), "%s/meta", f->dir);
 	if (stat(path, &st))
 		return cli_fail("%s holds no cluster: %s: %s", f->dir, path, strerror(errno));
-	snprintf(path, sizeof(path), "%s/lock", f->dir);
+	return cli_lock_data(f->dir);
+}
+
+int cli_lock_data(const char *dir)
+{
+	char path[PATH_MAX], pid[32] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/lock", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return cli_fail("%s: %s", path, strerror(errno));
@@ -112,7 +119,7 @@ static int fsck_lock(struct fsck_run *f)
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
 		return cli_fail("the cluster in %s runs (pid %s): stop it first, or check it "
 				"online with 'strata check'",
-				f->dir, pid);
+				dir, pid);
 	}
 	return 0; /* kept until the program ends */
 }
