@@ -17,6 +17,42 @@ strata device add "$dir/ext4" --force
 strata device add "$dir/plain"
 expect_fail "in use|already|exists" strata device add "$dir/plain" --force
 [ "$(strata device list --json | jq '[.[] | select(.state == "ok")] | length')" = 3 ] || fail "$(strata device list)"
+# what others have put there, whatever it is; each refused by its name, and left as it was
+signed() { # NAME PATTERN
+	local before
+	before=$(sha256sum <"$dir/$1")
+	expect_fail "$2" strata device add "$dir/$1"
+	[ "$before" = "$(sha256sum <"$dir/$1")" ] || fail "$1 was changed"
+}
+truncate -s 300M "$dir/swap" "$dir/part" "$dir/xfs" "$dir/lvm"
+mkswap -q "$dir/swap" >/dev/null && signed swap swap
+if command -v sfdisk >/dev/null; then echo ';' | sfdisk -q "$dir/part" >/dev/null && signed part "dos|partition"; fi
+if command -v mkfs.xfs >/dev/null; then mkfs.xfs -q -f "$dir/xfs" && signed xfs xfs; fi
+# the label of an LVM physical volume, as far as anybody looks for it
+printf 'LABELONE\1\0\0\0\0\0\0\0\274\301\36\270\40\0\0\0LVM2 001' | dd of="$dir/lvm" bs=512 seek=1 conv=notrunc status=none
+[ "$(blkid -p -o value -s TYPE "$dir/lvm" 2>/dev/null)" != LVM2_member ] || signed lvm LVM
+# somebody has it: the lock that all of us take
+truncate -s 300M "$dir/held"
+exec 9<"$dir/held"; flock -n 9
+expect_fail "in use" strata device add "$dir/held" --force
+exec 9<&-
+# a device that is mounted: also with --force
+if [ "$(id -u)" = 0 ] && loop=$(losetup -f --show "$dir/two" 2>/dev/null); then
+	cleanup_fn "umount '$dir/mnt' 2>/dev/null; losetup -d $loop 2>/dev/null"
+	mkfs.ext4 -q -F "$loop"
+	mkdir "$dir/mnt"
+	if mount "$loop" "$dir/mnt" 2>/dev/null; then
+		expect_fail "in use|busy|mounted|ext4" strata device add "$loop"
+		expect_fail "in use|busy|mounted" strata device add "$loop" --force
+		umount "$dir/mnt"
+	fi
+	expect_fail "ext4" strata device add "$loop"
+	losetup -d "$loop"
+	if loop=$(losetup -r -f --show "$dir/held" 2>/dev/null); then
+		expect_fail "read-only|permi|not permitted|denied" strata device add "$loop" --force
+		losetup -d "$loop"
+	fi
+fi
 cluster_stop
 cp "$dir/plain" "$dir/copy"
 mv "$dir/c" "$dir/old"

@@ -25,7 +25,7 @@ enum fsck_severity {
 /* `what` is one of these words; scripts may rely on them:
  *   superblock-damaged superblock-differs geometry truncated features other-cluster
  *   journal-block journal-chain journal-record journal-empty
- *   slot-page-damaged slot-page-lost slot-entry slot-unverified
+ *   slot-page-damaged slot-page-differs slot-page-lost slot-entry slot-unverified
  *   registry-damaged registry-lost
  *   table-damaged present-count
  *   device-says device-refused device-differs slot-lost blocks-bad duplicate-cgen duplicate-chunk
