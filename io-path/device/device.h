@@ -55,7 +55,7 @@ struct device_open {
 	    ring_path; /* restart ring (design section 5 rule 6); NULL: none, and every acknowledgement is made stable first */
 	const struct uuid *cluster; /* refuse a device of another one; NULL: any (inspection) */
 	bool read_only; /* replay in memory, write nothing, serve READ and STATUS: for fsck and inspection */
-	uint64_t cache_bytes; /* bound of the table cache; 0: 1/1024 of the capacity, at least 1 MiB */
+	uint64_t cache_bytes; /* bound of the table cache; 0: 1/1024 of the capacity, at least 16 MiB */
 	uint64_t lock_wait_ns; /* how long to wait for a dying predecessor's lock; 0: 10 s */
 	/* power loss, damage, failure: `what` is a stable word, `text` a sentence; may be NULL */
 	void (*on_event)(void *arg, struct device *dev, const char *what, const char *text);

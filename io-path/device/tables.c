@@ -6,6 +6,8 @@
 #include "src/base/mem.h"
 
 enum { DIRTY_PAGES_MIN = 256, DIRTY_PAGES_MAX = 64 << 10, EVICT_LOOK_MAX = 64 };
+/* Of a small device all tables stay: a quarter more writes than there are pages must not mean a checkpoint for each. */
+enum { CACHE_BYTES_MIN = 1 << 20, CACHE_BYTES_DEFAULT_MIN = 16 << 20 };
 enum { MOVED_BYTES = FMT_VALUES_PER_PAGE * sizeof(uint32_t) };
 enum { PAGE_MEM_BYTES = sizeof(struct table_page) + FMT_PAGE };
 
@@ -21,8 +23,9 @@ int tables_init(struct device *dev, uint64_t cache_bytes)
 	list_init(&t->lru);
 	list_init(&t->load_queue);
 	if (cache_bytes == 0)
-		cache_bytes = ((uint64_t)dev->geo.total.slots << dev->geo.chunk_shift) / 1024;
-	t->bytes_max = MAX(cache_bytes, (uint64_t)1 << 20);
+		cache_bytes = MAX(((uint64_t)dev->geo.total.slots << dev->geo.chunk_shift) / 1024,
+				  (uint64_t)CACHE_BYTES_DEFAULT_MIN);
+	t->bytes_max = MAX(cache_bytes, (uint64_t)CACHE_BYTES_MIN);
 	t->dirty_max = (uint32_t)MIN(MAX(t->bytes_max / FMT_PAGE / 2, (uint64_t)DIRTY_PAGES_MIN),
 				     (uint64_t)DIRTY_PAGES_MAX);
 	for (int i = 0; i < TABLE_LOADS_MAX; i++) {
