@@ -225,8 +225,21 @@ void device_epoch(struct device *dev, struct device_epoch_req *r)
 		return;
 	}
 	device_heard_commit(dev, r->commit);
-	list_push(&v->reqs, &r->link);
-	reqs_look(v);
+	list_push(&dev->ops.submitted_epochs, &r->link);
+	ioe_hook_arm(dev->ioe, &dev->ops.hook);
+}
+
+void epochs_begin(struct device *dev)
+{
+	struct list *l;
+
+	while ((l = list_pop(&dev->ops.submitted_epochs))) {
+		struct device_epoch_req *r = list_entry(l, struct device_epoch_req, link);
+		struct volume *v = volume_get(dev, r->volume);
+
+		list_push(&v->reqs, l);
+		reqs_look(v);
+	}
 }
 
 static bool req_is_satisfied(const struct volume *v, const struct device_epoch_req *r)

@@ -46,6 +46,7 @@ struct volume *volume_get(struct device *dev, volume_id id); /* made if new; NUL
 /* 0: admitted, op->vol is set. 1: waits, and op_admitted() is called later. Else the request is refused. */
 int volume_admit(struct device *dev, struct op *op);
 void volume_leave(struct volume *v);
+void epochs_begin(struct device *dev); /* what was submitted in this turn */
 /* Replay: the newest counts. 0 or -ENOMEM */
 int volume_replay(struct device *dev, volume_id id, const struct volume_mark *m);
 

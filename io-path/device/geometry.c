@@ -237,18 +237,23 @@ uint32_t geometry_slot_page_of(const struct geometry *geo, uint32_t slot)
 	return g.base.slot_pages + (slot - g.base.slots) / FMT_SLOTS_PER_PAGE;
 }
 
-uint32_t geometry_table_page_of(const struct geometry *geo, uint32_t slot)
+struct geo_table_place geometry_table_place_of(const struct geometry *geo, uint32_t slot)
 {
 	struct geo_group g = geometry_group_of_slot(geo, slot);
+	uint32_t n = slot - g.base.slots;
 
-	return g.base.table_pages + (slot - g.base.slots) / geo->slots_per_table;
+	return (struct geo_table_place){g.base.table_pages + n / geo->slots_per_table,
+					n % geo->slots_per_table * geo->blocks_per_chunk};
+}
+
+uint32_t geometry_table_page_of(const struct geometry *geo, uint32_t slot)
+{
+	return geometry_table_place_of(geo, slot).page;
 }
 
 uint32_t geometry_table_value_of(const struct geometry *geo, uint32_t slot)
 {
-	struct geo_group g = geometry_group_of_slot(geo, slot);
-
-	return (slot - g.base.slots) % geo->slots_per_table * geo->blocks_per_chunk;
+	return geometry_table_place_of(geo, slot).value;
 }
 
 uint32_t geometry_slot_page_of_table(const struct geometry *geo, uint32_t table_page)

@@ -76,6 +76,11 @@ uint64_t geometry_slot_page_offset(const struct geometry *geo, uint32_t page, ui
 uint64_t geometry_table_page_offset(const struct geometry *geo, uint32_t page, uint32_t home);
 
 uint32_t geometry_slot_page_of(const struct geometry *geo, uint32_t slot);
+/* Where the slot's values begin: the table page, and the index in it. */
+struct geo_table_place {
+	uint32_t page, value;
+};
+struct geo_table_place geometry_table_place_of(const struct geometry *geo, uint32_t slot);
 uint32_t geometry_table_page_of(const struct geometry *geo, uint32_t slot);
 /* Index of the slot's first value in its table page. */
 uint32_t geometry_table_value_of(const struct geometry *geo, uint32_t slot);

@@ -19,8 +19,7 @@ static uint32_t target(const struct op *op)
 
 static bool changes_nothing(const struct op *op)
 {
-	const uint32_t *values =
-	    op->page->values + geometry_table_value_of(&op->dev->geo, op->slot) + op->block;
+	const uint32_t *values = op_table_values(op);
 
 	for (uint32_t i = 0; i < op->blocks_n; i++)
 		if (values[i] != target(op))

@@ -13,16 +13,12 @@
 static void read_holes(struct op *op);
 static void read_table(struct waiter *w, int status);
 static void read_plan(struct op *op);
+static const uint32_t *values_expected(const struct op *op);
 static void read_data(struct op *op);
 static void read_data_done(struct ioe_req *io);
 static void read_verify(struct op *op);
 static void read_repair(struct op *op, int status);
 static void read_finish(struct op *op, int status);
-
-static uint32_t *table_values(const struct op *op)
-{
-	return op->page->values + geometry_table_value_of(&op->dev->geo, op->slot) + op->block;
-}
 
 static uint8_t *block_bytes(const struct op *op, uint32_t i)
 {
@@ -61,6 +57,7 @@ void op_read(struct op *op)
 	}
 	op->data_first = 0;
 	op->data_n = 0;
+	op->is_planned = false;
 	if (op->page->loaded) {
 		read_plan(op);
 		return;
@@ -103,7 +100,7 @@ static void read_table(struct waiter *w, int status)
 /* Which part is data? */
 static void read_plan(struct op *op)
 {
-	const uint32_t *values = table_values(op);
+	const uint32_t *values = op_table_values(op);
 	uint32_t from = 0, to = op->blocks_n;
 
 	while (from < to && !table_is_data(values[from]))
@@ -112,10 +109,22 @@ static void read_plan(struct op *op)
 		to--;
 	op->data_first = from;
 	op->data_n = to - from;
+	op->is_planned = true;
+	if (op->blocks_n <= OP_VALUES)
+		memcpy(op->values, values, op->blocks_n * sizeof(*values));
 	if (op->data_n)
 		read_data(op);
 	else
 		read_verify(op);
+}
+
+/* What a short read was planned with is at hand when the data comes. Only a reader that found something else there can have changed it since:
+ * then this one does not match either, and looks at the table when it has read again. */
+static const uint32_t *values_expected(const struct op *op)
+{
+	bool kept = op->is_planned && op->blocks_n <= OP_VALUES && !op->retried;
+
+	return kept ? op->values : op_table_values(op);
 }
 
 static void read_data(struct op *op)
@@ -168,10 +177,8 @@ static bool block_matches(struct op *op, uint32_t i, uint32_t value)
 	return true;
 }
 
-static void read_states(struct op *op)
+static void read_states(struct op *op, const uint32_t *values)
 {
-	const uint32_t *values = table_values(op);
-
 	for (uint32_t i = 0; op->r->states && i < op->blocks_n; i++)
 		op->r->states[i] = (uint8_t)MIN(values[i], (uint32_t)BLOCK_DATA);
 }
@@ -186,7 +193,7 @@ static void read_verify(struct op *op)
 		op_finish(op, op->status ? op->status : op->io_status);
 		return;
 	}
-	values = table_values(op);
+	values = values_expected(op);
 	for (uint32_t i = 0; i < op->blocks_n; i++) {
 		bad_n += values[i] == FMT_BLOCK_BAD;
 		if (!table_is_data(values[i])) {
@@ -198,7 +205,7 @@ static void read_verify(struct op *op)
 			op->mismatches_n++;
 		}
 	}
-	read_states(op);
+	read_states(op, values);
 	if (op->mismatches_n == 0)
 		read_finish(op, bad_n ? -E_BAD_BLOCK : 0);
 	else if (!op->retried) {
@@ -214,14 +221,14 @@ static void read_verify(struct op *op)
 static void read_repair(struct op *op, int status)
 {
 	struct device *dev = op->dev;
-	const uint32_t *values = table_values(op);
+	const uint32_t *values = op_table_values(op);
 	uint32_t damaged_n = 0, bad_n = 0;
 
 	if (status) {
 		op_finish(op, status);
 		return;
 	}
-	read_states(op); /* another reader may have found damage meanwhile */
+	read_states(op, values); /* another reader may have found damage meanwhile */
 	for (uint32_t i = 0; i < op->blocks_n; i++) {
 		uint32_t crc, found;
 
@@ -230,15 +237,17 @@ static void read_repair(struct op *op, int status)
 			continue;
 		crc = crc32c(block_bytes(op, i), BLOCK_BYTES);
 		found = value_found(op, i, crc);
+		if (op->r->crcs)
+			op->r->crcs[i] = crc;
 		if (found == values[i])
 			continue;
 		if (slot_doubts(op->run, op->block + i)) {
 			verify_accept(op, op->block + i, found);
-			if (op->r->crcs)
-				op->r->crcs[i] = crc;
 			continue;
 		}
 		damaged_n++;
+		if (op->r->crcs)
+			op->r->crcs[i] = 0;
 		memset(block_bytes(op, i), 0, BLOCK_BYTES);
 		if (op->r->states)
 			op->r->states[i] = BLOCK_BAD;

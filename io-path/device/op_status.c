@@ -41,8 +41,7 @@ static void status_table(struct waiter *w, int status)
 
 static void status_tell(struct op *op)
 {
-	const uint32_t *values =
-	    op->page->values + geometry_table_value_of(&op->dev->geo, op->slot) + op->block;
+	const uint32_t *values = op_table_values(op);
 
 	for (uint32_t i = 0; i < op->blocks_n; i++)
 		op->r->states[i] = (uint8_t)MIN(values[i], (uint32_t)BLOCK_DATA);

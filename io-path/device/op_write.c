@@ -109,7 +109,7 @@ static struct hazards hazards_of(const struct op *op)
 {
 	const struct device *dev = op->dev;
 	const struct table_page *p = op->page;
-	uint32_t from = geometry_table_value_of(&dev->geo, op->slot) + op->block;
+	uint32_t from = op->value_at;
 	struct hazards h = {};
 
 	for (uint32_t at = from; at < from + op->blocks_n; at++) {

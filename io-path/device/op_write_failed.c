@@ -51,18 +51,13 @@ static void failed_table(struct waiter *w, int status)
 		failed_look(op);
 }
 
-static uint32_t table_base(const struct op *op)
-{
-	return geometry_table_value_of(&op->dev->geo, op->slot) + op->block;
-}
-
 static void failed_look(struct op *op)
 {
 	struct device *dev = op->dev;
-	uint32_t base = table_base(op), data_n = 0;
+	uint32_t data_n = 0;
 
 	for (uint32_t i = 0; i < op->blocks_n; i++)
-		data_n += table_is_data(op->page->values[base + i]);
+		data_n += table_is_data(op_table_values(op)[i]);
 	if (data_n > 0)
 		op->buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)op->blocks_n * BLOCK_BYTES);
 	if (!op->buf) { /* nothing to look at; or no memory */
@@ -93,7 +88,7 @@ static void failed_read_done(struct ioe_req *io)
 /* What block i is now. */
 static uint32_t value_now(const struct op *op, uint32_t i)
 {
-	uint32_t was = op->page->values[table_base(op) + i], found;
+	uint32_t was = op_table_values(op)[i], found;
 
 	if (op->status != -ENOSPC)
 		return FMT_BLOCK_BAD;
@@ -109,7 +104,7 @@ static uint32_t value_now(const struct op *op, uint32_t i)
 static bool is_unchanged(const struct op *op)
 {
 	for (uint32_t i = 0; i < op->blocks_n; i++)
-		if (value_now(op, i) != op->page->values[table_base(op) + i])
+		if (value_now(op, i) != op_table_values(op)[i])
 			return false;
 	return true;
 }

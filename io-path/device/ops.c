@@ -6,6 +6,9 @@
 #include "src/base/mem.h"
 
 static int request_check(const struct device *dev, const struct chunk_req *r);
+static void prefetch_entries(const struct device *dev, const struct chunk_req *r);
+static void requests_begin(struct ioe_hook *h);
+static void prefetch_values(const struct device *dev, const struct chunk_req *r);
 static void op_begin(struct device *dev, struct chunk_req *r);
 static void op_run_start(struct waiter *w, int status);
 static void op_leave_slot(struct op *op);
@@ -20,11 +23,14 @@ int ops_init(struct device *dev)
 	struct ops *o = &dev->ops;
 
 	list_init(&o->free);
+	list_init(&o->submitted);
+	list_init(&o->submitted_epochs);
 	list_init(&o->queued);
 	list_init(&o->startable);
 	list_init(&o->finished);
 	list_init(&o->finished_epochs);
 	list_init(&o->own_waiters);
+	ioe_hook_init(&o->hook, requests_begin);
 	o->all = mem_zalloc_array(OPS_MAX, sizeof(*o->all));
 	if (!o->all)
 		return -ENOMEM;
@@ -41,6 +47,8 @@ int ops_init(struct device *dev)
 
 void ops_free(struct device *dev)
 {
+	if (dev->ops.all)
+		ioe_hook_disarm(&dev->ops.hook);
 	mem_free(dev->ops.all);
 }
 
@@ -80,6 +88,8 @@ struct op *op_new_own(struct device *dev, void (*start)(struct op *op))
 
 /* ---- submit ----------------------------------------------------------------------------------------------------------- */
 
+/* Requests begin together at the end of the turn: most of what one costs here is waiting for memory, so what it will look at is asked for
+ * in time. */
 void device_submit(struct device *dev, struct chunk_req *r)
 {
 	struct ops *o = &dev->ops;
@@ -91,14 +101,57 @@ void device_submit(struct device *dev, struct chunk_req *r)
 	r->volatile_ack = false;
 	if (r->op != CHUNK_FLUSH) /* in which it is the caller's */
 		r->incarnation = dev->journal.incarnation;
-	o->submitting = true;
-	if (status)
-		request_finish(dev, r, status);
-	else if (!list_empty(&o->queued) || o->free_n <= OPS_OWN)
-		list_push(&o->queued, &r->link);
-	else
-		op_begin(dev, r);
-	o->submitting = false;
+	if (status) {
+		r->status = status;
+		list_push(&o->finished, &r->link);
+		ops_deliver_soon(dev);
+		return;
+	}
+	prefetch_entries(dev, r);
+	list_push(&o->submitted, &r->link);
+	ioe_hook_arm(dev->ioe, &o->hook);
+}
+
+static void requests_begin(struct ioe_hook *h)
+{
+	struct device *dev = container_of(h, struct device, ops.hook);
+
+	list_splice(&dev->ops.queued, &dev->ops.submitted);
+	dev->ops.beginning = true;
+	ops_drain(dev);
+	dev->ops.beginning = false;
+	epochs_begin(dev); /* after the requests that were there before */
+}
+
+static void prefetch_entries(const struct device *dev, const struct chunk_req *r)
+{
+	const struct table_page *p;
+
+	if (r->op == CHUNK_FLUSH)
+		return;
+	p = dev->tables.tables[geometry_table_page_of(&dev->geo, r->slot)].page;
+	__builtin_prefetch(&dev->slots.slots[r->slot]);
+	if (p)
+		__builtin_prefetch(&p->values);
+}
+
+/* Of the next request, while one begins; its entries are there by now. */
+static void prefetch_values(const struct device *dev, const struct chunk_req *r)
+{
+	struct geo_table_place place;
+	const struct table_page *p;
+
+	if (r->op == CHUNK_FLUSH)
+		return;
+	place = geometry_table_place_of(&dev->geo, r->slot);
+	p = dev->tables.tables[place.page].page;
+	if (dev->slots.slots[r->slot].run)
+		__builtin_prefetch(dev->slots.slots[r->slot].run);
+	if (p) {
+		__builtin_prefetch(&p->values[place.value + r->block]);
+		if (p->moved && r->op == CHUNK_WRITE)
+			__builtin_prefetch(&p->moved[place.value + r->block]);
+	}
 }
 
 static bool blocks_are_inside(const struct device *dev, const struct chunk_req *r)
@@ -166,7 +219,9 @@ static void op_begin(struct device *dev, struct chunk_req *r)
 		op->blocks_n = dev->geo.blocks_per_chunk;
 	}
 	/* Inspection takes what there is. FREE is guarded by its cgen. */
-	if (dev->read_only || r->op == CHUNK_FREE || r->volume == 0)
+	if (dev->failed)
+		status = -E_DEVICE_FAILED;
+	else if (dev->read_only || r->op == CHUNK_FREE || r->volume == 0)
 		status = 0;
 	else
 		status = volume_admit(dev, op);
@@ -194,8 +249,13 @@ struct slot_claim op_claim(const struct op *op)
 
 int op_get_page(struct op *op)
 {
-	if (!op->page)
-		op->page = tables_get(op->dev, geometry_table_page_of(&op->dev->geo, op->slot));
+	struct geo_table_place place;
+
+	if (op->page)
+		return 0;
+	place = geometry_table_place_of(&op->dev->geo, op->slot);
+	op->page = tables_get(op->dev, place.page);
+	op->value_at = place.value + op->block;
 	return op->page ? 0 : -ENOMEM;
 }
 
@@ -321,6 +381,8 @@ static void ops_drain(struct device *dev)
 
 			w->fn(w, 0);
 		} else if (o->free_n > OPS_OWN && (l = list_pop(&o->queued))) {
+			if (!list_empty(&o->queued))
+				prefetch_values(dev, list_first(&o->queued, struct chunk_req, link));
 			op_begin(dev, list_entry(l, struct chunk_req, link));
 		} else if (o->free_n > 0 && (l = list_pop(&o->own_waiters))) {
 			struct waiter *w = list_entry(l, struct waiter, link);
@@ -333,20 +395,18 @@ static void ops_drain(struct device *dev)
 	o->draining = false;
 }
 
-/* Never inside of device_submit(): then it is left to the loop. */
+/* Not from the hook: it may run before a turn that then waits, and whoever polls until this is done would wait for ever. */
 static void request_finish(struct device *dev, struct chunk_req *r, int status)
 {
-	struct ops *o = &dev->ops;
-
 	r->status = status;
-	if (!o->submitting) {
-		if (dev->state == DEVICE_CLOSING)
-			close_step(dev);
-		r->done(r); /* the last touch: r may be gone */
+	if (dev->ops.beginning) {
+		list_push(&dev->ops.finished, &r->link);
+		ops_deliver_soon(dev);
 		return;
 	}
-	list_push(&o->finished, &r->link);
-	ops_deliver_soon(dev);
+	if (dev->state == DEVICE_CLOSING)
+		close_step(dev);
+	r->done(r); /* the last touch: r may be gone */
 }
 
 void ops_deliver_soon(struct device *dev)

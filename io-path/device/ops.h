@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops.h - one request inside the device, from admission to `done`; and the device's own work on slots, which takes the same way.
  *
- *   submit -> (a free op) -> epoch admitted -> in the list of its slot -> (nobody before it overlaps) -> start() ... op_finish()
+ *   submit -> (end of the turn) -> (a free op) -> epoch admitted -> in the list of its slot -> (nobody before it overlaps) -> start() ... op_finish()
  *
  * Each kind has its own op_*.c with the steps from start() on. Within a step the op waits for one thing at a time (`wait`, or `io`). */
 #ifndef STRATA_IO_PATH_DEVICE_OPS_H
@@ -11,6 +11,7 @@
 
 #include "io-path/device/chunk.h"
 #include "io-path/device/journal.h"
+#include "io-path/device/tables.h"
 #include "io-path/device/waiter.h"
 #include "src/ioe/ioe.h"
 
@@ -38,7 +39,8 @@ struct op {
 	struct chunk_req *r; /* NULL: the device's own */
 	struct volume *vol;  /* admitted under its epoch */
 	struct slot_run *run;
-	struct table_page *page;
+	struct table_page *page; /* and in it, the value of its first block */
+	uint32_t value_at;
 	void (*start)(struct op *op);
 	uint32_t slot, block, blocks_n;
 	bool is_exclusive; /* else it only reads */
@@ -66,6 +68,7 @@ struct op {
 	uint32_t data_first, data_n; /* the run of blocks that is read */
 	uint32_t mismatches_n;
 	int io_status;
+	bool is_planned; /* the table was there first */
 	bool retried;
 	/* the device's own */
 	void *buf;
@@ -76,11 +79,14 @@ struct ops {
 	struct op *all;
 	struct list free;
 	uint32_t free_n, busy_n;
-	struct list queued;    /* struct chunk_req: no op was free */
-	struct list startable; /* struct waiter of ops that nothing blocks any more */
+	struct list submitted;	      /* struct chunk_req: in this turn */
+	struct list queued;	      /* the same: in an earlier one, no op was free */
+	struct list submitted_epochs; /* struct device_epoch_req: in this turn */
+	struct ioe_hook hook;	      /* looks at what was submitted */
+	struct list startable;	      /* struct waiter of ops that nothing blocks any more */
 	bool draining;
 	/* completions that may not be delivered where they arose */
-	bool submitting;
+	bool beginning;
 	struct list finished;	     /* struct chunk_req */
 	struct list finished_epochs; /* struct device_epoch_req */
 	struct ioe_req deliver;
@@ -99,6 +105,10 @@ void op_finish(struct op *op, int status); /* the only exit: gives back what it 
 struct slot_claim op_claim(const struct op *op);
 /* The op's table page, in use from now on. 0 or -ENOMEM */
 int op_get_page(struct op *op);
+static inline uint32_t *op_table_values(const struct op *op)
+{
+	return op->page->values + op->value_at;
+}
 
 /* An op of the device's own on blocks of a slot, or NULL when none is free (or no memory): wait in ops.own_waiters. */
 struct op *op_new_own(struct device *dev, void (*start)(struct op *op));

@@ -118,7 +118,7 @@ static void punch_table(struct waiter *w, int status)
 
 static bool is_over(const struct op *op, uint32_t i)
 {
-	uint32_t at = geometry_table_value_of(&op->dev->geo, op->slot) + op->block + i;
+	uint32_t at = op->value_at + i;
 
 	return !table_is_data(op->page->values[at]) &&
 	       table_moved(op->page, at) <= op->dev->journal.stable_lsn;

@@ -54,10 +54,11 @@ void slots_free(struct device *dev)
 
 static bool slab_add(struct slots *s)
 {
-	struct slab *slab = mem_zalloc(sizeof(*slab));
+	struct slab *slab = mem_alloc_aligned(_Alignof(struct slab), sizeof(*slab));
 
 	if (!slab)
 		return false;
+	memset(slab, 0, sizeof(*slab));
 	list_init(&slab->link);
 	list_push(&s->slabs, &slab->link);
 	for (int i = 0; i < SLAB_RUNS; i++) {
@@ -151,7 +152,7 @@ static void active_set(struct device *dev, uint32_t slot, uint64_t lsn)
 	list_push(&s->active, &run->link);
 	run->active_lsn = lsn;
 	run->last_lsn = lsn;
-	run->last_ns = ioe_now_ns(dev->ioe);
+	run->last_ns = run->linked_ns = ioe_now_ns(dev->ioe);
 	if (s->active_n > s->active_max / 8 * 7)
 		maint_kick(dev);
 }
@@ -279,7 +280,9 @@ void slot_written(struct device *dev, struct slot_run *run, uint64_t lsn)
 {
 	run->last_lsn = MAX(run->last_lsn, lsn);
 	run->last_ns = ioe_now_ns(dev->ioe);
-	if (dev->slots.slots[run->slot].active) {
+	/* not at each write: the neighbours in the list are two cache lines of others */
+	if (run->last_ns - run->linked_ns >= SLOTS_ORDER_NS && dev->slots.slots[run->slot].active) {
+		run->linked_ns = run->last_ns;
 		list_del(&run->link);
 		list_push(&dev->slots.active, &run->link);
 	}

@@ -12,6 +12,7 @@
 #include "io-path/device/format.h"
 #include "io-path/device/pins.h"
 #include "io-path/device/waiter.h"
+#include "src/base/math.h"
 
 struct device;
 struct table_page;
@@ -19,6 +20,7 @@ struct table_page;
 /* At most this much data is verified after a power loss. */
 #define SLOTS_ACTIVE_BYTES_MAX ((uint64_t)64 << 30)
 #define SLOT_RETIRE_AGE_NS     ((uint64_t)30 * 1000 * 1000 * 1000)
+#define SLOTS_ORDER_NS	       ((uint64_t)1000 * 1000 * 1000)
 
 struct slot {
 	uint64_t cgen;
@@ -49,24 +51,26 @@ static inline void slot_counts_set(struct slot *s, uint32_t present_n, uint32_t 
 }
 
 struct slot_run {
-	struct list
-	    link; /* in slots.active, the one whose last write is oldest first; else in slots.runs_free or nowhere */
-	struct device *dev;
+	/* what every request looks at, in one cache line */
+	_Alignas(CACHE_LINE_BYTES) struct list ops; /* struct op, in order of arrival */
+	uint32_t blocked_n;			    /* of them wait for another */
+	uint32_t exclusive_n;			    /* of them change something */
+	uint64_t *doubt; /* after a power loss: blocks that are not verified yet; NULL: none */
+	uint32_t doubt_n;
 	uint32_t slot;
-	struct list ops;      /* struct op, in order of arrival */
-	uint32_t blocked_n;   /* of them wait for another */
-	uint32_t exclusive_n; /* of them change something */
-	uint64_t active_lsn;  /* of ALLOC or ACTIVATE; 0: long ago */
-	uint64_t last_lsn;    /* of its youngest record */
-	uint64_t last_ns;     /* of its last write */
+	bool punch_busy; /* waits for the flush, or punches */
+	/* what writes look at */
+	uint64_t active_lsn; /* of ALLOC or ACTIVATE; 0: long ago */
+	uint64_t last_lsn;   /* of its youngest record */
+	uint64_t last_ns;    /* of its last write */
+	/* in slots.active, the one whose last write is oldest first, to within SLOTS_ORDER_NS; else in slots.runs_free or nowhere */
+	struct list link;
+	uint64_t linked_ns; /* when it was put at the end of slots.active */
+	struct device *dev;
 	/* cleared and not yet punched: blocks [punch_from, punch_to), by records up to punch_lsn */
 	uint32_t punch_from, punch_to;
 	uint64_t punch_lsn;
 	struct waiter punch_wait;
-	bool punch_busy; /* waits for the flush, or punches */
-	/* after a power loss: blocks that are not verified yet; NULL: none */
-	uint64_t *doubt;
-	uint32_t doubt_n;
 	uint32_t verify_from; /* verify.c looked at those before it */
 };
 

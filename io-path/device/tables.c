@@ -72,9 +72,10 @@ static struct table_page *page_new(struct device *dev, uint32_t page_no)
 
 	while (t->bytes + PAGE_MEM_BYTES > t->bytes_max && evict_one(dev))
 		;
-	p = mem_zalloc(sizeof(*p));
+	p = mem_alloc_aligned(CACHE_LINE_BYTES, sizeof(*p));
 	if (!p)
 		return NULL;
+	memset(p, 0, sizeof(*p));
 	p->values = mem_alloc_aligned(FMT_PAGE, FMT_PAGE);
 	if (!p->values) {
 		mem_free(p);
@@ -228,7 +229,8 @@ void table_set(struct device *dev, struct table_page *p, uint32_t slot, uint32_t
 			bad += (is == FMT_BLOCK_BAD) - (was == FMT_BLOCK_BAD);
 		}
 		p->values[at] = is;
-		p->known[at / 64] |= 1ULL << (at % 64);
+		if (!p->loaded)
+			p->known[at / 64] |= 1ULL << (at % 64);
 	}
 	/* of a page that is not loaded yet the counts follow when it is */
 	if (p->loaded && (present || bad))

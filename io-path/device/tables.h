@@ -22,25 +22,26 @@ struct device;
 enum { TABLE_LOADS_MAX = 8, TABLE_LOAD_PAGES = 16, TABLE_LOAD_TRIES = 3 };
 
 struct table_page {
-	struct list lru;     /* in tables.lru; while loading in tables.load_queue or in its load */
-	struct list waiters; /* until it is loaded */
-	struct pin pin;
+	/* what every request looks at, in one cache line */
+	uint32_t *values;
+	uint32_t *moved; /* lsn - moved_base; 0: long ago. NULL: all of them */
+	uint64_t moved_base, moved_max;
+	uint64_t last_lsn; /* of its youngest record */
 	uint32_t page_no;
 	uint32_t users;
 	bool loaded, referenced;
 	uint8_t tries;
+	struct pin pin;
+	struct list lru;     /* in tables.lru; while loading in tables.load_queue or in its load */
+	struct list waiters; /* until it is loaded */
 	/* checkpoint.c: from the copy until its CKPT is published */
 	struct list ckpt_link;
 	bool in_ckpt;
 	bool picked;	   /* for the checkpoint that is being put together */
 	uint64_t ckpt_lsn; /* of the CKPT record; 0: not yet in the journal */
 	uint64_t ckpt_from_lsn;
-	uint64_t home_from_lsn; /* records below it are in a home that counts */
-	uint64_t last_lsn;	/* of its youngest record */
-	uint64_t moved_base, moved_max;
-	uint32_t *moved; /* lsn - moved_base; 0: long ago. NULL: all of them */
-	uint64_t known[FMT_VALUES_PER_PAGE / 64];
-	uint32_t *values;
+	uint64_t home_from_lsn;			  /* records below it are in a home that counts */
+	uint64_t known[FMT_VALUES_PER_PAGE / 64]; /* while it is not loaded */
 };
 
 /* What is resident of every table page */

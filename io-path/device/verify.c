@@ -172,14 +172,9 @@ static void verify_table(struct waiter *w, int status)
 		verify_read(op);
 }
 
-static const uint32_t *table_values(const struct op *op)
-{
-	return op->page->values + geometry_table_value_of(&op->dev->geo, op->slot) + op->block;
-}
-
 static bool needs_look(const struct op *op, uint32_t i)
 {
-	return slot_doubts(op->run, op->block + i) && table_is_data(table_values(op)[i]);
+	return slot_doubts(op->run, op->block + i) && table_is_data(op_table_values(op)[i]);
 }
 
 static void verify_read(struct op *op)
@@ -244,7 +239,7 @@ static uint32_t found(const struct op *op, uint32_t i)
 static void verify_compare(struct op *op)
 {
 	for (uint32_t i = 0; i < op->blocks_n && op->run->doubt; i++) {
-		if (needs_look(op, i) && found(op, i) != table_values(op)[i])
+		if (needs_look(op, i) && found(op, i) != op_table_values(op)[i])
 			op->mismatches_n++;
 		else
 			slot_doubt_clear(op->dev, op->run, op->block + i, 1);
@@ -263,7 +258,7 @@ static void verify_correct(struct op *op, int status)
 		if (!needs_look(op, i))
 			continue;
 		value = found(op, i);
-		if (value == table_values(op)[i])
+		if (value == op_table_values(op)[i])
 			slot_doubt_clear(op->dev, op->run, op->block + i, 1);
 		else
 			verify_accept(op, op->block + i, value);

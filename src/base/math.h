@@ -16,6 +16,8 @@ static inline bool mul_ok(uint64_t a, uint64_t b, uint64_t *ret_product)
 	return !__builtin_mul_overflow(a, b, ret_product);
 }
 
+enum { CACHE_LINE_BYTES = 64 }; /* of the machines in mind; elsewhere only speed depends on it */
+
 /* Is [off, off + len) inside [0, size)? */
 static inline bool range_inside(uint64_t off, uint64_t len, uint64_t size)
 {
