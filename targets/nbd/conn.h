@@ -28,6 +28,9 @@
 
 enum {
 	RX_BYTES = 128 << 10, /* input buffer */
+	BULK_BYTES_MIN =
+	    32 << 10, /* a write this long had better not pass through the input buffer */
+	BULK_RX_BYTES = 4 << 10, /* while such writes come, no more than this is received into it */
 	OPTION_BYTES_MAX =
 	    64 << 10, /* option data we look at; it must fit the input buffer with its header */
 	OPTION_SKIP_MAX =
@@ -99,6 +102,7 @@ struct nbd_conn {
 	uint32_t filled;
 	bool paused; /* an option is worked on, or there is no room for the next request */
 	bool recv_busy, eof;
+	bool bulk; /* the last request was a long write */
 	struct ioe_req recv;
 	struct iovec recv_iov[2];
 

@@ -94,6 +94,7 @@ bool request_input(struct nbd_conn *c)
 	}
 	c->free = r->next;
 	c->rx_at += (uint32_t)sizeof(*h);
+	c->bulk = r->cmd == NBD_CMD_WRITE && !r->error && r->len >= BULK_BYTES_MIN;
 	if (r->cmd == NBD_CMD_WRITE) {
 		c->filling = r;
 		c->filled = 0;

@@ -2,10 +2,12 @@
 /* rx.c - the input of a connection.
  *
  * One receive at a time, of as much as there is, into the input buffer: many requests from one call. While the payload of a write is due,
- * its rest is received straight into the request's own memory, and what follows it into the buffer by the same call. Nothing is
- * received while the input is paused: that is the back-pressure. */
+ * its rest is received straight into the request's own memory, and what follows it into the buffer by the same call. Long writes tend to be
+ * followed by their like, so behind one little more than the next header is received into the buffer: the payload is then copied by the
+ * kernel only. Nothing is received while the input is paused: that is the back-pressure. */
 #include <string.h>
 
+#include "src/base/math.h"
 #include "targets/nbd/conn.h"
 
 static bool rx_step(struct nbd_conn *c);
@@ -81,7 +83,7 @@ static struct nbd_request *payload_due(const struct nbd_conn *c)
 static void rx_recv(struct nbd_conn *c)
 {
 	struct nbd_request *f = payload_due(c);
-	uint32_t left = rx_have(c);
+	uint32_t left = rx_have(c), room = RX_BYTES - left;
 	int n = 0;
 
 	/* What is left is the beginning of a message; none is longer than the buffer. */
@@ -95,7 +97,9 @@ static void rx_recv(struct nbd_conn *c)
 		c->recv_iov[n++] =
 		    (struct iovec){(uint8_t *)f->v.buf + c->filled, f->len - c->filled};
 	}
-	c->recv_iov[n++] = (struct iovec){c->rx + left, RX_BYTES - left};
+	if (c->bulk)
+		room = MIN(room, f ? (uint32_t)sizeof(struct nbd_request_header) : BULK_RX_BYTES);
+	c->recv_iov[n++] = (struct iovec){c->rx + left, room};
 	c->recv_busy = true;
 	c->pending++;
 	ioe_recv(c->ioe, &c->recv, c->sock, c->recv_iov, n, rx_recv_done);
