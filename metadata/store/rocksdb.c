@@ -8,12 +8,18 @@
  * Reads run on workers beside the writer.
  *
  * Durability. Each group is synced before it is answered. At open a torn last record of the log is what a crash leaves and is cut off; any
- * other damage is an error, never a silent step back to an older state.
+ * other damage is an error, never a silent step back to an older state. The library does not notice a MANIFEST (its list of files) that was
+ * cut off between two records: newer files of the log are then played over a database that lacks a table. So each group also records how
+ * long the MANIFEST is, on the medium, at that time; at open it must not be shorter than the newest record that was found says.
  *
  * Memory is bounded: memtables 3 x 16 MiB, block cache 32 MiB with index and filter blocks in it, no mmap. */
+#include <fcntl.h>
+#include <inttypes.h>
 #include <rocksdb/c.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "metadata/store/backend.h"
 #include "src/base/bytes.h"
@@ -24,6 +30,7 @@
 #include "src/base/mem.h"
 
 enum {
+	PATH_LEN_MAX = 3072,
 	GROUP_BATCHES_MAX = 64,
 	GROUP_BYTES_MAX = 8 << 20,
 	CACHE_BYTES = 32 << 20,
@@ -34,7 +41,7 @@ enum {
 	OPEN_FILES_MAX = 128,
 	BACKGROUND_JOBS = 2,
 	WAL_TOLERATE_TORN_TAIL = 0, /* WALRecoveryMode::kTolerateCorruptedTailRecords */
-	STORE_VERSION = 1,
+	STORE_VERSION = 2,
 };
 
 /* How many batches took effect; also what tells this database from another program's. */
@@ -43,6 +50,12 @@ struct counter_value {
 	struct le32 version;
 	struct le32 crc; /* of the rest */
 	struct le64 commit;
+	struct le64 manifest_no, manifest_bytes;
+};
+
+/* The list of files: MANIFEST-<no>, which the file CURRENT names. It only grows; a longer life brings one with a higher number. */
+struct manifest {
+	uint64_t no, bytes;
 };
 
 struct rocks {
@@ -58,8 +71,10 @@ struct rocks {
 	struct list group;	     /* the writer's while it runs */
 	struct ioe_req writer;
 	bool writing;
-	bool failed;	 /* the writer's */
-	uint64_t commit; /* the writer's: number of the last batch that took effect */
+	bool failed;		  /* the writer's */
+	uint64_t commit;	  /* the writer's: number of the last batch that took effect */
+	struct manifest manifest; /* the writer's */
+	char path[PATH_LEN_MAX];
 };
 
 static void rocks_writer_start(struct rocks *s);
@@ -220,6 +235,54 @@ static void rocks_scan(struct metastore *s, struct metastore_scan *r)
 	ioe_work(s->ioe, &r->work, rocks_scan_run, rocks_scan_done);
 }
 
+/* ---- the MANIFEST --------------------------------------------------------------------------------------------------------- */
+
+/* What CURRENT names, and its length; zeros when that cannot be known: there is no database yet, or the library will complain. */
+static struct manifest manifest_look(const char *dir)
+{
+	char path[PATH_LEN_MAX + 64];
+	struct manifest m = {0, 0};
+	struct stat st;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/CURRENT", dir);
+	f = fopen(path, "re");
+	if (!f)
+		return m;
+	if (fscanf(f, "MANIFEST-%" SCNu64, &m.no) != 1)
+		m.no = 0;
+	fclose(f);
+	snprintf(path, sizeof(path), "%s/MANIFEST-%06" PRIu64, dir, m.no);
+	if (m.no && stat(path, &st) == 0)
+		m.bytes = (uint64_t)st.st_size;
+	return m;
+}
+
+/* Notes growth since the last look, once what grew is on the medium: a record that claims more than a power loss leaves would condemn a good
+ * database. What cannot be known or synced is not claimed. */
+static void manifest_follow(const char *dir, struct manifest *m)
+{
+	char path[PATH_LEN_MAX + 64];
+	struct manifest now = {m->no, 0};
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/MANIFEST-%06" PRIu64, dir, m->no);
+	if (m->no && stat(path, &st) == 0)
+		now.bytes = (uint64_t)st.st_size;
+	else
+		now = manifest_look(dir); /* there is a new one */
+	if (now.no == m->no && now.bytes <= m->bytes)
+		return;
+	snprintf(path, sizeof(path), "%s/MANIFEST-%06" PRIu64, dir, now.no);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (fdatasync(fd) == 0)
+		*m = now;
+	close(fd);
+}
+
 /* ---- commits -------------------------------------------------------------------------------------------------------------- */
 
 static void rocks_commit(struct metastore *s, struct metastore_commit *r)
@@ -360,6 +423,11 @@ static void rocks_batch_add(struct rocks *s, const struct metastore_commit *r)
 	}
 }
 
+static uint32_t counter_crc(const struct counter_value *v)
+{
+	return crc32c(&v->commit, sizeof(*v) - offsetof(struct counter_value, commit));
+}
+
 static int rocks_group_write(struct rocks *s, uint64_t commit)
 {
 	struct counter_value v = {
@@ -369,7 +437,10 @@ static int rocks_group_write(struct rocks *s, uint64_t commit)
 	char errmsg[ERRMSG_LEN], *err = NULL;
 	int r;
 
-	v.crc = to_le32(crc32c(&v.commit, sizeof(v.commit)));
+	manifest_follow(s->path, &s->manifest);
+	v.manifest_no = to_le64(s->manifest.no);
+	v.manifest_bytes = to_le64(s->manifest.bytes);
+	v.crc = to_le32(counter_crc(&v));
 	rocksdb_writebatch_put(s->batch, (const char *)counter_key, sizeof(counter_key),
 			       (const char *)&v, sizeof(v));
 	rocksdb_write(s->db, s->write, s->batch, &err);
@@ -403,7 +474,7 @@ static void rocks_writer_done(struct ioe_req *req)
 
 /* 0, -ENOENT, or an error with a text */
 static int counter_read(rocksdb_t *db, rocksdb_readoptions_t *read, uint64_t *ret_commit,
-			char errmsg[ERRMSG_LEN])
+			struct manifest *ret_manifest, char errmsg[ERRMSG_LEN])
 {
 	char *err = NULL, *value;
 	struct counter_value v;
@@ -414,19 +485,20 @@ static int counter_read(rocksdb_t *db, rocksdb_readoptions_t *read, uint64_t *re
 		return error_take(err, errmsg);
 	if (!value)
 		return -ENOENT;
-	if (len == sizeof(v))
-		memcpy(&v, value, sizeof(v));
+	memset(&v, 0, sizeof(v));
+	memcpy(&v, value, MIN(len, sizeof(v)));
 	rocksdb_free(value);
-	if (len != sizeof(v) || get_le32(v.crc) != crc32c(&v.commit, sizeof(v.commit))) {
-		snprintf(errmsg, ERRMSG_LEN, "the commit counter is damaged");
-		return -E_FORMAT;
-	}
-	if (get_le32(v.version) != STORE_VERSION) {
+	if (len >= sizeof(v.version) && get_le32(v.version) != STORE_VERSION) {
 		snprintf(errmsg, ERRMSG_LEN, "the database has version %u, this program knows %d",
 			 get_le32(v.version), STORE_VERSION);
 		return -E_VERSION;
 	}
+	if (len != sizeof(v) || get_le32(v.crc) != counter_crc(&v)) {
+		snprintf(errmsg, ERRMSG_LEN, "the commit counter is damaged");
+		return -E_FORMAT;
+	}
 	*ret_commit = get_le64(v.commit);
+	*ret_manifest = (struct manifest){get_le64(v.manifest_no), get_le64(v.manifest_bytes)};
 	return 0;
 }
 
@@ -437,6 +509,7 @@ static int backup_verify(const char *path, uint64_t *ret_commit, char errmsg[ERR
 {
 	rocksdb_options_t *options = rocksdb_options_create();
 	rocksdb_readoptions_t *read = rocksdb_readoptions_create();
+	struct manifest at_commit;
 	char *err = NULL;
 	rocksdb_t *db;
 	int r;
@@ -446,7 +519,7 @@ static int backup_verify(const char *path, uint64_t *ret_commit, char errmsg[ERR
 	if (err) {
 		r = error_take(err, errmsg);
 	} else {
-		r = counter_read(db, read, ret_commit, errmsg);
+		r = counter_read(db, read, ret_commit, &at_commit, errmsg);
 		rocksdb_close(db);
 	}
 	rocksdb_readoptions_destroy(read);
@@ -605,19 +678,45 @@ static bool is_empty(struct rocks *s)
 	return empty;
 }
 
-/* A new database gets its counter at once, so that from then on its absence means something. */
+/* Before the real opening, which would delete the tables that a MANIFEST does not list. What else is wrong the real one will say. */
+static int manifest_check(struct rocks *s, char errmsg[ERRMSG_LEN])
+{
+	struct manifest at_commit, now;
+	char *err = NULL;
+	rocksdb_t *db = rocksdb_open_for_read_only(s->options, s->path, 0, &err);
+	uint64_t commit;
+	int r;
+
+	if (err) {
+		rocksdb_free(err);
+		return 0;
+	}
+	r = counter_read(db, s->read, &commit, &at_commit, errmsg);
+	rocksdb_close(db);
+	if (r)
+		return 0;
+	now = manifest_look(s->path);
+	if (now.no > at_commit.no || (now.no == at_commit.no && now.bytes >= at_commit.bytes))
+		return 0;
+	snprintf(errmsg, ERRMSG_LEN, "its MANIFEST file was cut off or is an old one");
+	return -E_FORMAT;
+}
+
+/* A new database gets its counter at once, so that from then on its absence means something. The library begins a new MANIFEST at each
+ * open, so each open records that one. */
 static int counter_start(struct rocks *s, char errmsg[ERRMSG_LEN])
 {
-	int r = counter_read(s->db, s->read, &s->commit, errmsg);
+	struct manifest at_commit;
+	int r = counter_read(s->db, s->read, &s->commit, &at_commit, errmsg);
 
-	if (r != -ENOENT)
+	if (r && r != -ENOENT)
 		return r;
-	if (!is_empty(s)) {
+	if (r && !is_empty(s)) {
 		snprintf(errmsg, ERRMSG_LEN, "this is another program's RocksDB database");
 		return -E_FOREIGN;
 	}
 	rocksdb_writebatch_clear(s->batch);
-	r = rocks_group_write(s, 0);
+	r = rocks_group_write(s, s->commit);
 	if (r)
 		snprintf(errmsg, ERRMSG_LEN, "it cannot be written: %s", err_text(r));
 	return r;
@@ -652,6 +751,12 @@ int metastore_open_rocksdb(struct ioe *e, const char *path, struct metastore **r
 		snprintf(errmsg, ERRMSG_LEN, "out of memory");
 		return -ENOMEM;
 	}
+	if (strlen(path) >= sizeof(s->path)) {
+		snprintf(errmsg, ERRMSG_LEN, "the path of the database is too long");
+		mem_free(s);
+		return -ENAMETOOLONG;
+	}
+	strcpy(s->path, path);
 	metastore_init(&s->base, &rocks_ops, e);
 	list_init(&s->waiting);
 	list_init(&s->group);
@@ -665,7 +770,9 @@ int metastore_open_rocksdb(struct ioe *e, const char *path, struct metastore **r
 	rocksdb_writeoptions_set_sync(s->write, 1);
 	options_set(s);
 
-	r = open_or_create(s, path, errmsg);
+	r = manifest_check(s, errmsg);
+	if (r == 0)
+		r = open_or_create(s, path, errmsg);
 	if (r == 0)
 		r = counter_start(s, errmsg);
 	if (r) {

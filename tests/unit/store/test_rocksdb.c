@@ -273,6 +273,32 @@ static void flip(const char *path, long off)
 	close(fd);
 }
 
+/* Each try changes the database, so each begins with a copy of what was kept. */
+static void keep(struct store_fixture *fx)
+{
+	char command[2048];
+
+	snprintf(command, sizeof(command), "cp -a %s %s.kept", fx->path, fx->path);
+	assert_int_equal(system(command), 0);
+}
+
+static void put_back(struct store_fixture *fx)
+{
+	char command[2048];
+
+	snprintf(command, sizeof(command), "rm -rf %s && cp -a %s.kept %s", fx->path, fx->path,
+		 fx->path);
+	assert_int_equal(system(command), 0);
+}
+
+static void keep_no_more(struct store_fixture *fx)
+{
+	char kept[512];
+
+	snprintf(kept, sizeof(kept), "%.500s.kept", fx->path);
+	scratch_remove(kept);
+}
+
 /* Opens a damaged database: a clear refusal, or everything is there and right. Returns whether it opened. */
 static bool open_damaged(struct store_fixture *fx)
 {
@@ -334,23 +360,49 @@ static void test_damaged_manifest_and_tables(void **state)
 	fill(fx);
 	store_fixture_reopen(fx); /* the log becomes a table */
 	close_store(fx);
+	keep(fx);
 	assert_true(find_file(fx->path, "", ".sst", path));
 	size = file_size(path);
 	for (long off = 0; off < size; off += size / 29) {
 		flip(path, off);
 		open_damaged(fx);
-		flip(path, off);
+		put_back(fx);
 	}
 	assert_true(open_damaged(fx));
+	put_back(fx);
 	assert_true(find_file(fx->path, "MANIFEST-", "", path));
 	size = file_size(path);
 	for (long off = 0; off < size - 8; off += size / 11) {
-		assert_true(find_file(fx->path, "MANIFEST-", "", path));
 		flip(path, off);
 		assert_false(open_damaged(fx));
-		flip(path, off);
+		put_back(fx);
 	}
 	assert_true(open_damaged(fx));
+	keep_no_more(fx);
+}
+
+/* Cut off anywhere, also between two records, which the library takes for a shorter life; nothing is deleted by the refusal. */
+static void test_manifest_cut_off(void **state)
+{
+	struct store_fixture *fx = *state;
+	char path[512], tables[512];
+	long size;
+
+	fill(fx);
+	store_fixture_reopen(fx);
+	close_store(fx);
+	keep(fx);
+	assert_true(find_file(fx->path, "MANIFEST-", "", path));
+	assert_true(find_file(fx->path, "", ".sst", tables));
+	size = file_size(path);
+	for (long n = 0; n < size; n++) {
+		assert_int_equal(truncate(path, n), 0);
+		assert_false(open_damaged(fx));
+		assert_true(file_size(tables) > 0);
+		put_back(fx);
+	}
+	assert_true(open_damaged(fx));
+	keep_no_more(fx);
 }
 
 static void test_missing_files(void **state)
@@ -429,6 +481,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test_setup_teardown(test_path_that_cannot_be, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_damaged_log, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_damaged_manifest_and_tables, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_manifest_cut_off, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_missing_files, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_backup, setup, teardown),
 	};
