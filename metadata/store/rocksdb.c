@@ -13,13 +13,10 @@
  * long the MANIFEST is, on the medium, at that time; at open it must not be shorter than the newest record that was found says.
  *
  * Memory is bounded: memtables 3 x 16 MiB, block cache 32 MiB with index and filter blocks in it, no mmap. */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <rocksdb/c.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "metadata/store/backend.h"
 #include "src/base/bytes.h"
@@ -28,6 +25,7 @@
 #include "src/base/log.h"
 #include "src/base/math.h"
 #include "src/base/mem.h"
+#include "src/ioe/foreign.h"
 
 enum {
 	PATH_LEN_MAX = 3072,
@@ -237,24 +235,23 @@ static void rocks_scan(struct metastore *s, struct metastore_scan *r)
 
 /* ---- the MANIFEST --------------------------------------------------------------------------------------------------------- */
 
+static void manifest_path(char path[PATH_LEN_MAX], const char *dir, uint64_t no)
+{
+	snprintf(path, PATH_LEN_MAX, "%.3000s/MANIFEST-%06" PRIu64, dir, no);
+}
+
 /* What CURRENT names, and its length; zeros when that cannot be known: there is no database yet, or the library will complain. */
 static struct manifest manifest_look(const char *dir)
 {
-	char path[PATH_LEN_MAX + 64];
+	char path[PATH_LEN_MAX], text[64];
 	struct manifest m = {0, 0};
-	struct stat st;
-	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/CURRENT", dir);
-	f = fopen(path, "re");
-	if (!f)
-		return m;
-	if (fscanf(f, "MANIFEST-%" SCNu64, &m.no) != 1)
-		m.no = 0;
-	fclose(f);
-	snprintf(path, sizeof(path), "%s/MANIFEST-%06" PRIu64, dir, m.no);
-	if (m.no && stat(path, &st) == 0)
-		m.bytes = (uint64_t)st.st_size;
+	snprintf(path, sizeof(path), "%.3000s/CURRENT", dir);
+	if (foreign_file_text(path, text, sizeof(text)) ||
+	    sscanf(text, "MANIFEST-%" SCNu64, &m.no) != 1)
+		return (struct manifest){0, 0};
+	manifest_path(path, dir, m.no);
+	(void)foreign_file_bytes(path, &m.bytes);
 	return m;
 }
 
@@ -262,25 +259,17 @@ static struct manifest manifest_look(const char *dir)
  * database. What cannot be known or synced is not claimed. */
 static void manifest_follow(const char *dir, struct manifest *m)
 {
-	char path[PATH_LEN_MAX + 64];
+	char path[PATH_LEN_MAX];
 	struct manifest now = {m->no, 0};
-	struct stat st;
-	int fd;
 
-	snprintf(path, sizeof(path), "%s/MANIFEST-%06" PRIu64, dir, m->no);
-	if (m->no && stat(path, &st) == 0)
-		now.bytes = (uint64_t)st.st_size;
-	else
+	manifest_path(path, dir, m->no);
+	if (m->no == 0 || foreign_file_bytes(path, &now.bytes))
 		now = manifest_look(dir); /* there is a new one */
 	if (now.no == m->no && now.bytes <= m->bytes)
 		return;
-	snprintf(path, sizeof(path), "%s/MANIFEST-%06" PRIu64, dir, now.no);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	if (fdatasync(fd) == 0)
+	manifest_path(path, dir, now.no);
+	if (foreign_file_sync(path, &now.bytes) == 0)
 		*m = now;
-	close(fd);
 }
 
 /* ---- commits -------------------------------------------------------------------------------------------------------------- */
@@ -751,12 +740,11 @@ int metastore_open_rocksdb(struct ioe *e, const char *path, struct metastore **r
 		snprintf(errmsg, ERRMSG_LEN, "out of memory");
 		return -ENOMEM;
 	}
-	if (strlen(path) >= sizeof(s->path)) {
+	if ((size_t)snprintf(s->path, sizeof(s->path), "%s", path) > PATH_LEN_MAX - 64) {
 		snprintf(errmsg, ERRMSG_LEN, "the path of the database is too long");
 		mem_free(s);
 		return -ENAMETOOLONG;
 	}
-	strcpy(s->path, path);
 	metastore_init(&s->base, &rocks_ops, e);
 	list_init(&s->waiting);
 	list_init(&s->group);
