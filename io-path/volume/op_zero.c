@@ -5,14 +5,16 @@
  *
  *   in a slot of the head     CLEAR: to hole if no ancestor shows through, else to zero; the metadata server is not asked.
  *                             A slot left without a present block is given back in the background (reclaim.c)
- *   nothing, or a zero entry  nothing to do
+ *                             The same in a reserved slot that may hold leftovers, which the next client of the chunk would uncover
+ *   nothing, or a zero entry  nothing to do; run-ahead holds nothing, too
  *   only ancestors have it    the whole chunk: commit a zero entry.
  *                             Part of it: WRITE_ZEROES allocates, then clears to zero; DISCARD does nothing
  *   lost                      the whole chunk: unmap it. Part of it: as above
  *
  * NO_HOLE keeps the space that is there: a slot is cleared to zero, which reclaim.c does not take for empty. It takes no space where there is
  * none: mkfs.ext4 clears its journal of 1 GiB like this, and whoever wants a thin volume does not want that to be a GiB of slots.
- * A partial block (WRITE_ZEROES only; DISCARD leaves them out) is read, changed and written, unless it reads as zeros already. */
+ * A partial block (WRITE_ZEROES only; DISCARD leaves them out) is read, changed and written, unless it reads as zeros already. Those zeros
+ * may be volatile: whoever asks for stable ones gets the whole block cleared once more. */
 #include <string.h>
 
 #include "io-path/volume/runtime.h"
@@ -27,6 +29,7 @@ static void zero_cleared(struct chunk_req *cr);
 static void zero_partial(struct vol_piece *p);
 static void zero_partial_scratch(struct map_waiter *w, int status);
 static void zero_partial_read(struct vol_piece *p, int status);
+static void zero_partial_again(struct vol_piece *p);
 
 static bool keeps_space(const struct vol_piece *p)
 {
@@ -41,6 +44,14 @@ static bool is_whole_chunk(const struct vol_piece *p)
 
 	return p->block == 0 &&
 	       (p->blocks_n == p->v->chunk_blocks || end_block << BLOCK_SHIFT == p->v->size_bytes);
+}
+
+/* A reserved slot that is not, or no more, run-ahead of ours: a write whose commit failed may have left its data there, or one of a
+ * predecessor that was killed. */
+static bool holds_leftovers(const struct vol_piece *p, const struct map_item *head)
+{
+	return head->kind == MAP_OPEN && head->flags & MAP_RESERVED &&
+	       !run_ahead_has(p->v, p->chunk);
 }
 
 void zero_piece(struct vol_piece *p)
@@ -62,7 +73,7 @@ void zero_piece(struct vol_piece *p)
 	ancestors = map_below(page, p->chunk, &below) > 0;
 	switch (head->kind) {
 	case MAP_OPEN:
-		if (head->flags & MAP_RESERVED)
+		if (head->flags & MAP_RESERVED && (ancestors || !holds_leftovers(p, head)))
 			zero_unmapped(p, page, head, ancestors);
 		else
 			zero_clear(p, head, ancestors && !(head->flags & MAP_OPAQUE));
@@ -171,8 +182,12 @@ static void zero_partial_scratch(struct map_waiter *w, int status)
 
 static void zero_partial_read(struct vol_piece *p, int status)
 {
-	if (status || p->states[0] != BLOCK_DATA) {
+	if (status) {
 		piece_finish(p, status);
+		return;
+	}
+	if (p->states[0] != BLOCK_DATA) {
+		zero_partial_again(p);
 		return;
 	}
 	p->v->stats.rmw++;
@@ -180,4 +195,20 @@ static void zero_partial_read(struct vol_piece *p, int status)
 	p->buf = p->scratch;
 	p->head_bytes = p->tail_bytes = 0;
 	write_data(p); /* and there it ends, as a write */
+}
+
+/* It reads as zeros. Only a slot of the head can hold what is not stable yet: layers below are frozen, map entries are committed. */
+static void zero_partial_again(struct vol_piece *p)
+{
+	struct map_page *page = map_page_find(p->v, p->chunk);
+	const struct map_item *head = page ? map_head(page, p->chunk) : NULL;
+
+	if (head && !holds_leftovers(p, head) &&
+	    (head->kind != MAP_OPEN || head->flags & MAP_RESERVED ||
+	     !piece_stable_flag(p, head->dev))) {
+		piece_finish(p, 0);
+		return;
+	}
+	p->head_bytes = p->tail_bytes = 0;
+	zero_piece(p);
 }

@@ -170,7 +170,7 @@ void piece_send(struct vol_piece *p, enum chunk_op op, const struct map_item *it
 
 /* Which acknowledgements must be stable: asked for, this opener's way, or where nobody would notice that a node lost its
  * memory. */
-static uint32_t stable_flag(const struct vol_piece *p, device_no dev)
+uint32_t piece_stable_flag(const struct vol_piece *p, device_no dev)
 {
 	const struct volume *v = p->v;
 	bool stable =
@@ -187,7 +187,7 @@ int piece_send_change(struct vol_piece *p, enum chunk_op op, uint32_t flags,
 	p->device = vol_device_get(p->v, item->dev);
 	if (!p->device)
 		return -ENOMEM;
-	p->cr.flags = flags | stable_flag(p, item->dev);
+	p->cr.flags = flags | piece_stable_flag(p, item->dev);
 	piece_send(p, op, item, 0, done);
 	return 0;
 }

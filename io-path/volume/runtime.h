@@ -365,6 +365,7 @@ void piece_send(struct vol_piece *p, enum chunk_op op, const struct map_item *it
 /* The same for WRITE and CLEAR in the head layer; `flags` without CHUNK_F_STABLE. -ENOMEM: not sent. */
 int piece_send_change(struct vol_piece *p, enum chunk_op op, uint32_t flags,
 		      const struct map_item *item, void (*done)(struct chunk_req *cr));
+uint32_t piece_stable_flag(const struct vol_piece *p, device_no dev); /* CHUNK_F_STABLE or 0 */
 int piece_change_done(struct vol_piece *p); /* first thing in `done`: its status */
 /* p->item was refused with -E_STALE_CGEN. 0: look it up again. Else what the piece fails with. */
 int piece_stale(struct vol_piece *p);

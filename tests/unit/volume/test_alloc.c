@@ -148,6 +148,41 @@ static void leftover_run_ahead_is_given_back(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* A predecessor was killed between the data and the commit of a write into run-ahead. Once zeros were acknowledged there, the data must not come
+ * back when the next write makes the slot the client's. */
+static void leftovers_in_run_ahead_do_not_come_back(void **state)
+{
+	static const struct {
+		uint64_t off, len;
+	} zeroed[] = {{2 * CHUNK, CHUNK}, {2 * CHUNK + 4096, 8192}, {2 * CHUNK + 4096 + 512, 512}};
+	uint8_t data[BLOCK_BYTES];
+
+	(void)state;
+	memset(data, 7, sizeof(data));
+	for (int i = 0; i < 3; i++) {
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		struct map_entry *e;
+
+		volume_fixture_init(&fx, &(struct volume_fixture_config){.seed = 1});
+		e = &fx.vol->layers[0]->map[2];
+		*e = (struct map_entry){.kind = MAP_OPEN, .flags = MAP_RESERVED, .replicas_n = 1};
+		e->replicas[0] = (struct replica){.dev = 1, .slot = 2, .cgen = 1};
+		fx.meta.cgen = 1;
+		fx.meta.used[1][2] = 1;
+		fx.meta.free_n--;
+		mock_store_put(&fx.store, 1, 2, 1, fx.vol->layers[0]->id, 2, 1, BLOCK_DATA, data);
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, zeroed[i].off, zeroed[i].len, 0),
+				 0);
+		assert_int_equal(vf_write(&fx, h, 2 * CHUNK + 65536, 4096, 3), 0);
+		assert_int_equal(mock_meta_entry(fx.vol, 0, 2)->replicas[0].cgen, 1);
+		assert_true(vf_reads(&fx, h, 2 * CHUNK, 65536, 0));
+		assert_true(vf_reads(&fx, h, 2 * CHUNK + 65536, 4096, 3));
+		volume_fixture_free(&fx);
+	}
+}
+
 /* A write into a reserved chunk is answered only when the chunk is the client's at the server. */
 static void writes_into_run_ahead_wait_for_the_commit(void **state)
 {
@@ -378,6 +413,7 @@ int main(void)
 	    cmocka_unit_test(run_ahead_is_returned_when_idle),
 	    cmocka_unit_test(run_ahead_is_returned_at_close),
 	    cmocka_unit_test(leftover_run_ahead_is_given_back),
+	    cmocka_unit_test(leftovers_in_run_ahead_do_not_come_back),
 	    cmocka_unit_test(writes_into_run_ahead_wait_for_the_commit),
 	    cmocka_unit_test(run_ahead_may_be_taken_back),
 	    cmocka_unit_test(random_writers_get_no_run_ahead),

@@ -82,6 +82,26 @@ static void fua_needs_no_flush(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* The block reads as zeros already, but those are volatile: after FUA they must not be. */
+static void fua_makes_zeros_stable_that_were_there(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 0, 65536, 1), 0);
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, 0, 8192, 0), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 8192, 8192, 0), 0);
+	assert_false(is_stable(&fx, 0) || is_stable(&fx, 8192));
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, 512, 512, VOLUME_F_FUA), 0);
+	assert_true(is_stable(&fx, 0));
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, 8192 + 1024, 8192, VOLUME_F_FUA), 0);
+	assert_true(is_stable(&fx, 8192) && is_stable(&fx, 12288) && is_stable(&fx, 16384));
+	assert_true(vf_reads(&fx, h, 16384 + 1024, 65536 - 16384 - 1024, 1));
+	volume_fixture_free(&fx);
+}
+
 static void other_nodes_and_far_clients_write_through(void **state)
 {
 	struct vf_open far = {.op = {.name = "vol", .remote_client = true}};
@@ -148,6 +168,34 @@ static void a_failed_flush_made_nothing_stable(void **state)
 	assert_int_equal(vf_flush(&fx, h), 0);
 	assert_true(is_stable(&fx, 0));
 	volume_fixture_free(&fx);
+}
+
+/* A flush covers what was acknowledged when it was submitted, not what was acknowledged when it ended. */
+static void a_flush_under_way_covers_no_later_writes(void **state)
+{
+	int later = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		struct vf_io flush, write;
+
+		volume_fixture_init(&fx, &(struct volume_fixture_config){.seed = seed});
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_flush(&fx, h), 0);
+		assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+		vf_io_start(&fx, h, &flush, VOLUME_FLUSH, 0, 0, 0, 0);
+		vf_io_start(&fx, h, &write, VOLUME_WRITE, 4096, 4096, 0, 2);
+		assert_int_equal(vf_io_wait(&fx, &write), 0);
+		later += !flush.is_done;
+		assert_int_equal(vf_io_wait(&fx, &flush), 0);
+		assert_int_equal(vf_flush(&fx, h), 0);
+		assert_true(is_stable(&fx, 0) && is_stable(&fx, 4096));
+		vf_io_end(&write);
+		volume_fixture_free(&fx);
+	}
+	assert_true(later > 0);
 }
 
 /* ---- power loss ------------------------------------------------------------------------------------------------------- */
@@ -237,8 +285,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_first_flush_of_an_owner_goes_everywhere),
 	    cmocka_unit_test(fua_needs_no_flush),
+	    cmocka_unit_test(fua_makes_zeros_stable_that_were_there),
 	    cmocka_unit_test(other_nodes_and_far_clients_write_through),
 	    cmocka_unit_test(flushes_share_and_cover),
+	    cmocka_unit_test(a_flush_under_way_covers_no_later_writes),
 	    cmocka_unit_test(a_failed_flush_made_nothing_stable),
 	    cmocka_unit_test(a_loss_is_told_once),
 	    cmocka_unit_test(nothing_unflushed_nothing_lost),
