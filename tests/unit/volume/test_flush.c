@@ -280,6 +280,99 @@ static void lost_during_a_flush(void **state)
 	}
 }
 
+/* The answer of a write that was lost comes after the answer of one in the device's new incarnation. */
+static void a_late_answer_does_not_hide_a_loss(void **state)
+{
+	int late = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		struct vf_io first, second;
+		bool lost;
+
+		volume_fixture_init(&fx, &(struct volume_fixture_config){.seed = seed});
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_write(&fx, h, 0, 8192, 9), 0);
+		assert_int_equal(vf_flush(&fx, h), 0);
+		vf_io_start(&fx, h, &first, VOLUME_WRITE, 0, 4096, 0, 1);
+		sim_sleep(&fx.sim, seed % 20 * 5000);
+		mock_store_power_loss(&fx.store, device_of(&fx, 0));
+		lost = !first.is_done;
+		vf_io_start(&fx, h, &second, VOLUME_WRITE, 4096, 4096, 0, 2);
+		assert_int_equal(vf_io_wait(&fx, &second), 0);
+		lost = lost && !first.is_done;
+		assert_int_equal(vf_io_wait(&fx, &first), 0);
+		if (lost && !vf_reads(&fx, h, 0, 4096, 1)) {
+			late++;
+			assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST);
+		}
+		vf_io_end(&first);
+		vf_io_end(&second);
+		volume_fixture_free(&fx);
+	}
+	assert_true(late > 0);
+}
+
+/* Two clients wait for different device flushes when the loss is found: it may have been either's write. */
+static void everybody_who_waits_is_told_of_a_loss(void **state)
+{
+	int both = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		struct vf_io first, second, write;
+		bool waits;
+		int told;
+
+		volume_fixture_init(&fx, &(struct volume_fixture_config){.seed = seed});
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_flush(&fx, h), 0);
+		assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+		mock_store_power_loss(&fx.store, device_of(&fx, 0));
+		vf_io_start(&fx, h, &first, VOLUME_FLUSH, 0, 0, 0, 0);
+		vf_io_start(&fx, h, &write, VOLUME_WRITE, 4096, 4096, 0, 2);
+		assert_int_equal(vf_io_wait(&fx, &write), 0);
+		waits = !first.is_done;
+		vf_io_start(&fx, h, &second, VOLUME_FLUSH, 0, 0, 0, 0);
+		waits = waits && !first.is_done;
+		assert_int_equal(vf_io_wait(&fx, &first), -E_UNFLUSHED_LOST);
+		told = vf_io_wait(&fx, &second);
+		if (waits) {
+			both++;
+			assert_int_equal(told, -E_UNFLUSHED_LOST);
+		}
+		vf_io_end(&write);
+		volume_fixture_free(&fx);
+	}
+	assert_true(both > 0);
+}
+
+/* A flush carries the owner's epoch, and one that is refused for it says that the volume was taken away. */
+static void flushes_carry_the_epoch(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	vf_close(&fx, h);
+	while (fx.vol->owned)
+		assert_true(sim_step(fx.sim.w));
+	h = vf_open(&fx, "vol");
+	assert_true(fx.vol->epoch > 1);
+	fx.store.epoch = fx.vol->epoch;
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 2), 0);
+	fx.store.epoch++;
+	assert_int_equal(vf_flush(&fx, h), -E_NOT_OWNER);
+	assert_string_equal(fx.event, "volume-gone");
+	volume_fixture_free(&fx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +387,9 @@ int main(void)
 	    cmocka_unit_test(nothing_unflushed_nothing_lost),
 	    cmocka_unit_test(writing_on_does_not_hide_a_loss),
 	    cmocka_unit_test(lost_during_a_flush),
+	    cmocka_unit_test(a_late_answer_does_not_hide_a_loss),
+	    cmocka_unit_test(everybody_who_waits_is_told_of_a_loss),
+	    cmocka_unit_test(flushes_carry_the_epoch),
 	};
 
 	log_set_level(LOG_ERROR);
