@@ -167,43 +167,59 @@ static int up_lock(struct up *u, const char *dir)
 	return 0;
 }
 
-static int make_key(const char *path)
+/* Writes a file that is whole or not there, whatever ends us. */
+static int make_file(const char *path, const char *text)
 {
-	unsigned char key[KEY_BYTES];
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	char made[PATH_MAX + 80];
+	size_t len = strlen(text);
+	int fd;
 
+	snprintf(made, sizeof(made), "%s.new", path);
+	fd = open(made, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return errno == EEXIST ? 0 : cli_fail("cannot make %s: %s", path, strerror(errno));
-	if (getrandom(key, sizeof(key), 0) != (ssize_t)sizeof(key))
-		return cli_fail("no random bytes: %s", strerror(errno));
-	for (size_t i = 0; i < sizeof(key); i++)
-		dprintf(fd, "%02x", key[i]);
-	dprintf(fd, "\n");
-	if (fsync(fd))
-		return cli_fail("%s: %s", path, strerror(errno));
+		return cli_fail("cannot make %s: %s", path, strerror(errno));
+	if (write(fd, text, len) != (ssize_t)len || fsync(fd) || rename(made, path)) {
+		int r = cli_fail("cannot make %s: %s", path, strerror(errno));
+
+		close(fd);
+		return r;
+	}
 	close(fd);
 	return 0;
 }
 
-/* A node directory that is new gets the wish for its devices first. */
+static int make_key(const char *path)
+{
+	unsigned char key[KEY_BYTES];
+	char text[2 * KEY_BYTES + 2] = "";
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		return 0;
+	if (getrandom(key, sizeof(key), 0) != (ssize_t)sizeof(key))
+		return cli_fail("no random bytes: %s", strerror(errno));
+	for (size_t i = 0; i < sizeof(key); i++)
+		snprintf(text + 2 * i, 3, "%02x", key[i]);
+	text[2 * KEY_BYTES] = '\n';
+	return make_file(path, text);
+}
+
+/* A node directory appears with the wish for its devices in it. */
 static int make_node_dir(struct up *u, uint64_t k)
 {
-	char path[PATH_MAX + 32], setup[PATH_MAX + 64];
+	char path[PATH_MAX + 32], made[PATH_MAX + 40], setup[PATH_MAX + 64], text[64];
 	struct stat st;
-	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/node%llu", u->dir, (unsigned long long)k);
 	if (stat(path, &st) == 0)
 		return 0;
-	if (make_dir(path))
+	snprintf(made, sizeof(made), "%s.new", path);
+	snprintf(setup, sizeof(setup), "%s/setup", made);
+	snprintf(text, sizeof(text), "%llu %llu\n", (unsigned long long)u->devices_n,
+		 (unsigned long long)u->device_bytes);
+	if (make_dir(made) || make_file(setup, text))
 		return -1;
-	snprintf(setup, sizeof(setup), "%s/setup", path);
-	f = fopen(setup, "we");
-	if (!f)
-		return cli_fail("%s: %s", setup, strerror(errno));
-	fprintf(f, "%llu %llu\n", (unsigned long long)u->devices_n,
-		(unsigned long long)u->device_bytes);
-	return fclose(f) ? cli_fail("%s: %s", setup, strerror(errno)) : 0;
+	return rename(made, path) ? cli_fail("%s: %s", path, strerror(errno)) : 0;
 }
 
 static int up_dirs(struct up *u)
