@@ -78,6 +78,7 @@ static struct {
 	struct auth_key key;
 	bool has_key, terminating, timing, closed;
 	struct ioe_req timer;
+	struct list benches;
 } g;
 
 static void on_ready(void *arg);
@@ -293,10 +294,14 @@ static void on_ready(void *arg)
 {
 	char addrs[NODE_ADDRS_MAX][IOE_ADDR_MAX], *text;
 	const char *list[NODE_ADDRS_MAX];
-	uint32_t n = nbd_addrs(addrs, list);
-	json_t *uris = json_array(), *line;
+	json_t *uris, *line;
+	uint32_t n;
 
 	(void)arg;
+	if (g.terminating) /* NBD may be gone */
+		return;
+	n = nbd_addrs(addrs, list);
+	uris = json_array();
 	for (uint32_t i = 0; i < n; i++)
 		json_array_append_new(uris, json_string(list[i]));
 	line = json_pack("{s:i, s:o}", "node", (int)g.node.control.number, "nbd", uris);
@@ -313,6 +318,7 @@ static void on_ready(void *arg)
 /* ---- loads that an operator asks for: open -> run -> close -> answer ------------------------------------------------------- */
 
 struct bench {
+	struct list link;
 	struct control_bench *asked;
 	struct volume_open open;
 	struct volume_bench run;
@@ -341,6 +347,7 @@ static void on_bench(void *arg, struct control_bench *asked)
 		return;
 	}
 	b->asked = asked;
+	list_push(&g.benches, &b->link);
 	b->open = (struct volume_open){.name = asked->what->volume,
 				       .client = "bench",
 				       .done = bench_opened};
@@ -353,6 +360,7 @@ static void bench_opened(struct volume_open *op)
 	const Strata__VolumeBench *what = b->asked->what;
 
 	if (op->status) {
+		list_del(&b->link);
 		bench_fail(b->asked, op->status, op->errmsg);
 		mem_free(b);
 		return;
@@ -366,7 +374,7 @@ static void bench_opened(struct volume_open *op)
 				       .io_bytes = what->io_bytes,
 				       .flush_every = what->flush_every,
 				       .len = what->length,
-				       .duration_ns = what->duration_ns,
+				       .duration_ns = g.terminating ? 0 : what->duration_ns,
 				       .done = bench_ran};
 	volume_bench_start(&b->run);
 }
@@ -397,6 +405,7 @@ static void bench_closed(void *arg)
 {
 	struct bench *b = arg;
 
+	list_del(&b->link);
 	b->asked->done(b->asked);
 	mem_free(b);
 }
@@ -500,6 +509,8 @@ static void terminate(void *arg)
 	log_info("ending");
 	g.timing = true;
 	ioe_timer(g.ioe, &g.timer, ioe_now_ns(g.ioe) + GIVE_UP_NS, give_up);
+	list_for_each (l, &g.benches)
+		volume_bench_stop(&list_entry(l, struct bench, link)->run);
 	nbd_server_close(g.nbd, nbd_closed, NULL);
 }
 
@@ -562,6 +573,7 @@ int main(int argc, char **argv)
 		break;
 	}
 	log_set_name(name ? name : "noded");
+	list_init(&g.benches);
 	r = make_engine();
 	if (r) {
 		snprintf(errmsg, sizeof(errmsg), "there is no I/O engine: %s", err_text(r));

@@ -54,6 +54,8 @@ struct volume_bench {
 	uint32_t running;
 };
 void volume_bench_start(struct volume_bench *b);
+void volume_bench_stop(
+    struct volume_bench *b); /* no further requests; done follows when those under way are answered */
 
 /* For reports. */
 uint64_t volume_bench_iops(const struct volume_bench_result *r);
