@@ -49,6 +49,7 @@ void cluster_frees(struct cluster *c, device_no dev)
 	if (!f) {
 		log_limited(LOG_WARN, ioe_now_ns(c->ioe), "slots are not freed: memory is short",
 			    "device=%u", dev);
+		san_frees_forget(c->san, dev); /* it is told again with the next commit */
 		return;
 	}
 	cluster_op_begin(c);
@@ -83,7 +84,8 @@ static void run_pulled(struct san_req *req)
 	Strata__Free m = STRATA__FREE__INIT;
 
 	if (req->status || is_over(f) || !f->pull.frees_n) {
-		f->failed = !req->status && f->pull.frees_n; /* handed out to nobody */
+		/* handed out to nobody, or not at all: nobody else would ask again */
+		f->failed = req->status ? req->status == -ENOMEM : f->pull.frees_n > 0;
 		run_end(f);
 		return;
 	}

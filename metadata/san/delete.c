@@ -54,7 +54,10 @@ static void delete_scanned(struct scan *sc)
 	for (uint32_t i = 0; i < sc->m.items_n; i++)
 		if (schema_key_get_map(sc->items[i].key, &layer, &no))
 			page_set_add(st->set, layer, no);
-	step_load(st);
+	if (st->set->n == 0) /* keys that cannot be read: it would find them for ever */
+		san_op_refuse(&st->r->req, -E_FORMAT);
+	else
+		step_load(st);
 }
 
 static enum exec delete_exec(struct san *s, struct san_req *req)
