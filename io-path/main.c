@@ -374,6 +374,8 @@ static void bench_opened(struct volume_open *op)
 				       .io_bytes = what->io_bytes,
 				       .flush_every = what->flush_every,
 				       .len = what->length,
+				       .stride_bytes = what->stride,
+				       .once = what->once,
 				       .duration_ns = g.terminating ? 0 : what->duration_ns,
 				       .done = bench_ran};
 	volume_bench_start(&b->run);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/base/hash.h"
 #include "src/base/math.h"
 #include "src/base/mem.h"
 #include "src/model/ids.h"
@@ -18,6 +19,7 @@ struct volume_bench_slot {
 };
 
 static int bench_check(struct volume_bench *b);
+static void permutation_begin(struct volume_bench *b);
 static void bench_begin(struct ioe_req *r);
 static void slot_submit(struct volume_bench_slot *s);
 static void slot_answered(struct volume_req *r);
@@ -64,6 +66,11 @@ static int bench_check(struct volume_bench *b)
 		return refuse(b, "the volume is open for reading only");
 	if (b->len == 0 && b->off < g.size_bytes)
 		b->len = g.size_bytes - b->off;
+	if (b->stride_bytes == 0)
+		b->stride_bytes = b->io_bytes;
+	if (b->stride_bytes < b->io_bytes || b->stride_bytes % g.sector_bytes)
+		return refuse(b, "the stride must be a multiple of the sector size, and no smaller "
+				 "than the request size");
 	if (b->off % g.sector_bytes || !range_inside(b->off, b->len, g.size_bytes) ||
 	    b->len < b->io_bytes)
 		return refuse(b, "the range must lie in the volume and hold at least one request");
@@ -73,14 +80,50 @@ static int bench_check(struct volume_bench *b)
 		return -ENOMEM;
 	rand_seed(&b->rand, b->seed ? b->seed : ioe_rand64(b->ioe));
 	rand_fill(&b->rand, b->memory, b->depth * slot_bytes);
-	b->positions_n = b->len / b->io_bytes;
+	b->positions_n = (b->len - b->io_bytes) / b->stride_bytes + 1;
 	b->next = 0;
+	permutation_begin(b);
 	b->writes_since_flush = 0;
 	for (uint32_t i = 0; i < b->depth; i++) {
 		b->slots[i].b = b;
 		b->slots[i].buf = b->memory + i * slot_bytes;
 	}
 	return 0;
+}
+
+/* A permutation of the positions without memory for it: a Feistel network over the next even number of bits, walked until it lands inside. */
+static void permutation_begin(struct volume_bench *b)
+{
+	uint32_t bits = 64 - (uint32_t)__builtin_clzll(b->positions_n | 1);
+
+	b->permutation.half_bits = (bits + 1) / 2;
+	b->permutation.key = rand_u64(&b->rand);
+}
+
+static uint64_t permuted(const struct volume_bench *b, uint64_t at)
+{
+	uint32_t half = b->permutation.half_bits;
+	uint64_t mask = (1ULL << half) - 1;
+
+	do {
+		uint64_t left = at >> half, right = at & mask;
+
+		for (uint64_t round = 0; round < 4; round++) {
+			uint64_t mixed =
+			    left ^ (hash_u64(right ^ hash_u64(b->permutation.key + round)) & mask);
+
+			left = right;
+			right = mixed;
+		}
+		at = left << half | right;
+	} while (at >= b->positions_n);
+	return at;
+}
+
+static bool is_over(const struct volume_bench *b, uint64_t now_ns)
+{
+	return b->status || now_ns - b->start_ns >= b->duration_ns ||
+	       (b->once && b->next == b->positions_n);
 }
 
 static void bench_begin(struct ioe_req *r)
@@ -92,18 +135,21 @@ static void bench_begin(struct ioe_req *r)
 		return;
 	}
 	b->start_ns = ioe_now_ns(b->ioe);
-	b->running = b->depth;
-	for (uint32_t i = 0; i < b->depth; i++)
+	for (uint32_t i = 0; i < b->depth && (i == 0 || !is_over(b, b->start_ns)); i++) {
+		b->running++;
 		slot_submit(&b->slots[i]);
+	}
 }
 
 static uint64_t next_position(struct volume_bench *b)
 {
-	uint64_t at = b->random ? rand_below(&b->rand, b->positions_n) : b->next;
+	uint64_t at = !b->random ? b->next
+		      : b->once	 ? permuted(b, b->next)
+				 : rand_below(&b->rand, b->positions_n);
 
-	if (++b->next == b->positions_n)
+	if (++b->next == b->positions_n && !b->once)
 		b->next = 0;
-	return b->off + at * b->io_bytes;
+	return b->off + at * b->stride_bytes;
 }
 
 static void slot_submit(struct volume_bench_slot *s)
@@ -165,7 +211,7 @@ static void slot_answered(struct volume_req *r)
 	}
 	if (r->status == 0)
 		slot_count(s, now_ns);
-	if (b->status == 0 && now_ns - b->start_ns < b->duration_ns) {
+	if (!is_over(b, now_ns)) {
 		slot_submit(s);
 		return;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench.h - a load generator on the block-device contract, in the loop: what a volume does without any wire protocol.
  *
- * Keeps `depth` requests in flight for `duration_ns`, then lets them finish. The first error ends the run early; what was
+ * Random requests may meet a position twice, or with `once` go through a permutation of all. Keeps `depth` requests in flight for `duration_ns`, then lets them finish. The first error ends the run early; what was
  * measured until then is reported with it. Writes destroy what the range holds. */
 #ifndef STRATA_IO_PATH_VOLUME_BENCH_H
 #define STRATA_IO_PATH_VOLUME_BENCH_H
@@ -31,11 +31,13 @@ struct volume_bench {
 	struct volume_handle *handle;
 	bool random; /* else sequential, from the beginning again at the end */
 	bool fua;
+	bool once;	       /* each position once; it ends early when all were there */
 	uint32_t read_percent; /* the others write */
 	uint32_t depth;
 	uint32_t io_bytes;    /* multiple of the sector size, at most io_bytes_max */
 	uint32_t flush_every; /* writes between two flushes; 0: none */
-	/* the range in bytes; len 0: to the end. Requests lie at multiples of io_bytes from off */
+	/* the range in bytes; len 0: to the end. Requests lie at multiples of stride_bytes (0: io_bytes) from off */
+	uint64_t stride_bytes;
 	uint64_t off, len;
 	uint64_t duration_ns;
 	uint64_t seed; /* 0: a random one */
@@ -50,6 +52,10 @@ struct volume_bench {
 	struct rand rand;
 	struct ioe_req begin;
 	uint64_t positions_n, next;
+	struct { /* of `once` */
+		uint64_t key;
+		uint32_t half_bits;
+	} permutation;
 	uint64_t start_ns, writes_since_flush;
 	uint32_t running;
 };

@@ -4,11 +4,14 @@
 
 #include "metadata/api/exec.h"
 #include "metadata/rpc/session.h"
+#include "src/ioe/cpu.h"
 
 struct exec_volume_bench {
 	struct exec x;
 	struct san_volume_get get;
 	struct session_call call;
+	struct san_stats before;
+	uint64_t cpu_ns;
 };
 
 static void bench_got(struct san_req *req);
@@ -75,6 +78,10 @@ static void bench_got(struct san_req *req)
 	m.flush_every = (uint32_t)admin_int(r, "flush_every");
 	m.length = (uint64_t)admin_int(r, "size_bytes");
 	m.duration_ns = (uint64_t)admin_int(r, "seconds") * 1000000000;
+	m.stride = (uint64_t)admin_int(r, "stride_bytes");
+	m.once = admin_bool(r, "once");
+	san_stats(op->x.a->cluster->san, &op->before);
+	op->cpu_ns = cpu_process_ns();
 	session_ask(s, &op->call, CONTROL_VOLUME_BENCH, &m.base, bench_told);
 }
 
@@ -87,6 +94,8 @@ static void bench_told(struct session_call *call, int status, const ProtobufCMes
 {
 	struct exec_volume_bench *op = container_of(call, struct exec_volume_bench, call);
 	const Strata__VolumeBenched *m = (const Strata__VolumeBenched *)answer;
+	uint64_t cpu_ns = cpu_process_ns() - op->cpu_ns;
+	struct san_stats st;
 
 	if (status) {
 		exec_fail_status(&op->x, -ENOTCONN, "", "the node went away");
@@ -96,14 +105,18 @@ static void bench_told(struct session_call *call, int status, const ProtobufCMes
 		exec_fail_status(&op->x, err_by_name(m->error), "", m->errmsg);
 		return;
 	}
-	exec_answer(&op->x, 200,
-		    json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}",
-			      "volume", op->get.volume.name, "iops",
-			      per_second(m->ios, m->elapsed_ns), "bytes_per_second",
-			      per_second(m->bytes, m->elapsed_ns), "ios", (json_int_t)m->ios,
-			      "flushes", (json_int_t)m->flushes, "bytes", (json_int_t)m->bytes,
-			      "elapsed_ns", (json_int_t)m->elapsed_ns, "cpu_ns_per_io",
-			      (json_int_t)(m->ios ? m->cpu_ns / m->ios : 0), "latency_ns", "p50",
-			      (json_int_t)m->p50_ns, "p99", (json_int_t)m->p99_ns, "p99.9",
-			      (json_int_t)m->p999_ns));
+	san_stats(op->x.a->cluster->san, &st);
+	exec_answer(
+	    &op->x, 200,
+	    json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}",
+		      "volume", op->get.volume.name, "iops", per_second(m->ios, m->elapsed_ns),
+		      "bytes_per_second", per_second(m->bytes, m->elapsed_ns), "ios",
+		      (json_int_t)m->ios, "flushes", (json_int_t)m->flushes, "bytes",
+		      (json_int_t)m->bytes, "elapsed_ns", (json_int_t)m->elapsed_ns,
+		      "cpu_ns_per_io", (json_int_t)(m->ios ? m->cpu_ns / m->ios : 0),
+		      "metad_cpu_ns_per_io", (json_int_t)(m->ios ? cpu_ns / m->ios : 0),
+		      "chunks_allocated", (json_int_t)(st.alloc_chunks - op->before.alloc_chunks),
+		      "alloc_commits", (json_int_t)(st.alloc_commits - op->before.alloc_commits),
+		      "latency_ns", "p50", (json_int_t)m->p50_ns, "p99", (json_int_t)m->p99_ns,
+		      "p99.9", (json_int_t)m->p999_ns));
 }

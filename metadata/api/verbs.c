@@ -114,6 +114,12 @@ static const struct admin_param volume_bench[] = {
      .fallback = "0"},
     {.name = "read_percent", .in = ADMIN_IN_BODY, .type = ADMIN_INT, .max = 100, .fallback = "50"},
     {.name = "size_bytes", .in = ADMIN_IN_BODY, .type = ADMIN_INT, .max = INT64_MAX, .fallback = "0"},
+    {.name = "stride_bytes",
+     .in = ADMIN_IN_BODY,
+     .type = ADMIN_INT,
+     .max = INT64_MAX,
+     .fallback = "0"},
+    {.name = "once", .in = ADMIN_IN_BODY, .type = ADMIN_BOOL, .fallback = "false"},
 };
 static const struct admin_param event_list[] = {
     LIMIT,

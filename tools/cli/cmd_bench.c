@@ -17,8 +17,11 @@ static const struct print_column fields[] = {
     {"p50 ns", "latency_ns.p50", PRINT_NUMBER},
     {"p99 ns", "latency_ns.p99", PRINT_NUMBER},
     {"CPU ns per request", "cpu_ns_per_io", PRINT_NUMBER},
+    {"CPU ns, metadata server", "metad_cpu_ns_per_io", PRINT_NUMBER},
     {"requests", "ios", PRINT_NUMBER},
     {"flushes", "flushes", PRINT_NUMBER},
+    {"chunks allocated", "chunks_allocated", PRINT_NUMBER},
+    {"commits that did", "alloc_commits", PRINT_NUMBER},
 };
 
 static bool number_of(struct cli *c, const char *option, uint64_t max, uint64_t fallback,
@@ -46,14 +49,16 @@ static bool pattern_is_known(const char *pattern)
 int cmd_bench(struct cli *c)
 {
 	const char *pattern = cli_option(c, "pattern") ?: "randread",
-		   *block = cli_option(c, "block-size") ?: "4k", *size = cli_option(c, "size");
-	uint64_t block_bytes, depth, secs, flush_every, read_percent, area = 0;
+		   *block = cli_option(c, "block-size") ?: "4k", *size = cli_option(c, "size"),
+		   *step = cli_option(c, "stride");
+	uint64_t block_bytes, depth, secs, flush_every, read_percent, area = 0, stride = 0;
 	char *escaped, *path;
 	json_t *body, *answer;
 	int r;
 
 	if (!cli_size(c, "--block-size", block, &block_bytes) ||
 	    (size && !cli_size(c, "--size", size, &area)) ||
+	    (step && !cli_size(c, "--stride", step, &stride)) ||
 	    !number_of(c, "depth", DEPTH_MAX, 32, &depth) ||
 	    !number_of(c, "secs", SECS_MAX, 3, &secs) ||
 	    !number_of(c, "flush-every", UINT32_MAX, 0, &flush_every) ||
@@ -67,10 +72,11 @@ int cmd_bench(struct cli *c)
 	if (strcmp(pattern, "read") && strcmp(pattern, "randread") && !cli_option(c, "overwrite"))
 		return cli_usage(c, "'%s' overwrites the volume: say --overwrite if that is meant",
 				 pattern);
-	body = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "pattern", pattern, "block_bytes",
-			 (json_int_t)block_bytes, "depth", (json_int_t)depth, "seconds",
-			 (json_int_t)secs, "flush_every", (json_int_t)flush_every, "read_percent",
-			 (json_int_t)read_percent, "size_bytes", (json_int_t)area);
+	body = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "pattern", pattern,
+			 "block_bytes", (json_int_t)block_bytes, "depth", (json_int_t)depth,
+			 "seconds", (json_int_t)secs, "flush_every", (json_int_t)flush_every,
+			 "read_percent", (json_int_t)read_percent, "size_bytes", (json_int_t)area,
+			 "stride_bytes", (json_int_t)stride, "once", cli_option(c, "once") != NULL);
 	escaped = api_escape(c->args[0]);
 	path = mem_printf("/v1/volumes/%s/bench", escaped);
 	check(body && path);

@@ -120,6 +120,8 @@ const struct cli_command cli_commands[] = {
       {"flush-every", "N", "writes between two flushes (none)"},
       {"read-percent", "N", "of mixed patterns (50)"},
       {"size", "SIZE", "from the start of the volume (all of it)"},
+      {"stride", "SIZE", "from one position to the next (the block size)"},
+      {"once", NULL, "each position once, random patterns in random order"},
       {"overwrite", NULL, "needed for patterns that write"}}},
     {"fsck",
      "--data DIR [OPTION]...",

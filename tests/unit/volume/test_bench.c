@@ -74,6 +74,34 @@ static void loads_are_what_was_asked_for(void **state)
 	volume_fixture_free(&fx);
 }
 
+static void once_means_every_position_once(void **state)
+{
+	struct volume_bench b = {.depth = 32,
+				 .io_bytes = 4096,
+				 .duration_ns = 1000000000000,
+				 .random = true,
+				 .once = true,
+				 .stride_bytes = 1 << 20},
+			    few = {.depth = 32,
+				   .io_bytes = 4096,
+				   .duration_ns = 1000000000000,
+				   .once = true,
+				   .len = 3 * 4096};
+	struct volume_fixture fx;
+	struct volume_geometry g;
+
+	(void)state;
+	fixture(&fx);
+	volume_geometry(fx.handles[0], &g);
+	assert_int_equal(run(&fx, &b), 0);
+	assert_int_equal(b.result.writes, g.size_bytes >> 20);
+	for (uint32_t chunk = 0; chunk < g.size_bytes >> 20; chunk++)
+		assert_non_null(mock_meta_entry(fx.vol, 0, chunk));
+	assert_int_equal(run(&fx, &few), 0);
+	assert_int_equal(few.result.writes, 3);
+	volume_fixture_free(&fx);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	struct volume_bench bad[] = {
@@ -86,6 +114,8 @@ static void nonsense_is_refused(void **state)
 	    {.depth = 1, .io_bytes = 4096, .off = 8 << 20},
 	    {.depth = 1, .io_bytes = 4096, .off = 4096, .len = 8 << 20},
 	    {.depth = 1, .io_bytes = 4096, .len = 512},
+	    {.depth = 1, .io_bytes = 4096, .stride_bytes = 512},
+	    {.depth = 1, .io_bytes = 4096, .stride_bytes = 4097},
 	};
 	struct volume_fixture fx;
 
@@ -127,6 +157,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(loads_are_what_was_asked_for),
+	    cmocka_unit_test(once_means_every_position_once),
 	    cmocka_unit_test(nonsense_is_refused),
 	    cmocka_unit_test(the_first_error_ends_it),
 	};
