@@ -574,6 +574,7 @@ int main(int argc, char **argv)
 	case CONFIG_GO:
 		break;
 	}
+	mem_tune();
 	log_set_name(name ? name : "noded");
 	list_init(&g.benches);
 	r = make_engine();

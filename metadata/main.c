@@ -301,6 +301,7 @@ int main(int argc, char **argv)
 	case CONFIG_GO:
 		break;
 	}
+	mem_tune();
 	log_set_name("metad");
 	r = make_engine();
 	if (r) {

@@ -47,7 +47,6 @@ static void page_free(struct device *dev, struct table_page *p)
 	t->tables[p->page_no].page = NULL;
 	t->bytes -= PAGE_MEM_BYTES + (p->moved ? MOVED_BYTES : 0);
 	mem_free(p->moved);
-	mem_free(p->values);
 	mem_free(p);
 }
 
@@ -72,16 +71,13 @@ static struct table_page *page_new(struct device *dev, uint32_t page_no)
 
 	while (t->bytes + PAGE_MEM_BYTES > t->bytes_max && evict_one(dev))
 		;
-	p = mem_alloc_aligned(CACHE_LINE_BYTES, sizeof(*p));
+	/* In one piece, and nothing but the lines aligned: first writes to fresh slots make one for every few chunks, and most of what that costs
+	 * is touching memory for the first time. */
+	p = mem_alloc_aligned(CACHE_LINE_BYTES, PAGE_MEM_BYTES);
 	if (!p)
 		return NULL;
-	memset(p, 0, sizeof(*p));
-	p->values = mem_alloc_aligned(FMT_PAGE, FMT_PAGE);
-	if (!p->values) {
-		mem_free(p);
-		return NULL;
-	}
-	memset(p->values, 0, FMT_PAGE);
+	memset(p, 0, PAGE_MEM_BYTES);
+	p->values = (uint32_t *)(p + 1);
 	list_init(&p->lru);
 	list_init(&p->waiters);
 	list_init(&p->ckpt_link);

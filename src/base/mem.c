@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "src/base/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -47,6 +48,15 @@ static int must_fail(void)
 	if (atomic_load(&fail_times) != UINT64_MAX)
 		atomic_fetch_sub(&fail_times, 1);
 	return 1;
+}
+
+void mem_tune(void)
+{
+	enum { KEEP_BYTES = 4 << 20, MAP_BYTES = 32 << 20, ARENAS = 2 };
+
+	mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+	mallopt(M_MMAP_THRESHOLD, MAP_BYTES);
+	mallopt(M_ARENA_MAX, ARENAS); /* one for the loop, one for what runs beside it */
 }
 
 void mem_watch(const struct mem_watch *watch)

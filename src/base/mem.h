@@ -20,6 +20,11 @@ char *mem_strndup(const char *s, size_t len_bytes);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_free(void *p); /* NULL is fine */
 
+/* For daemons, once, before there are threads: what is freed is kept for the next allocation, up to a few MiB, instead of going back to the kernel
+ * each time. Without it the C library maps and unmaps each buffer of 128 KiB and more, and a page touched for the first time costs more than
+ * most of what is done with it. */
+void mem_tune(void);
+
 /* Tests: let `after` allocations succeed, then fail `times` of them (UINT64_MAX: all). mem_fail_at(UINT64_MAX, 0) ends it. */
 void mem_fail_at(uint64_t after, uint64_t times);
 /* Allocations made and not freed; for leak checks in tests that have no sanitizer. */
