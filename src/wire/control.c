@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "src/wire/control.h"
 
+#include <stddef.h>
+
+#include "src/base/check.h"
+#include "src/base/math.h"
 #include "src/base/mem.h"
 #include "src/wire/control_check.h"
 
@@ -38,48 +42,101 @@ const char *control_error(int status)
 /* A message of n bytes on the wire may ask for so much memory, and no more: small sub-messages take several times their bytes. */
 enum { EXPAND = 48, EXPAND_BASE = 4096 };
 
-struct budget {
+/* A mapping has hundreds of small parts. All parts of a message lie in a few blocks, which are freed together. The message itself is the first
+ * thing that is taken, so it lies right behind the head of the first block, and control_free() finds that by it. */
+enum { BLOCK_USUAL_EXPAND = 8, BLOCK_BYTES_MIN = 1024 };
+
+struct arena_block {
+	struct arena_block *next;
+	size_t used, len;
+	_Alignas(16) uint8_t bytes[];
+};
+
+struct arena {
 	ProtobufCAllocator allocator;
+	struct arena_block *first; /* its `next`: the others, youngest first */
 	size_t left;
 };
 
-static void *budget_alloc(void *arg, size_t n)
+static struct arena_block *block_new(size_t len)
 {
-	struct budget *b = arg;
+	struct arena_block *b = mem_alloc(sizeof(*b) + len);
 
-	if (n > b->left)
-		return NULL;
-	b->left -= n;
-	return mem_alloc(n);
+	if (b)
+		*b = (struct arena_block){.len = len};
+	return b;
 }
 
-static void budget_free(void *arg, void *p)
+static void *block_take(struct arena_block *b, size_t n)
+{
+	void *p = b->bytes + b->used;
+
+	if (n > b->len - b->used)
+		return NULL;
+	b->used += n;
+	return p;
+}
+
+static void *arena_alloc(void *arg, size_t n)
+{
+	struct arena *a = arg;
+	struct arena_block *young = a->first->next ? a->first->next : a->first, *b;
+	void *p;
+
+	if (n > a->left)
+		return NULL;
+	n = round_up(n, 16);
+	a->left -= MIN(n, a->left);
+	p = block_take(young, n);
+	if (p)
+		return p;
+	b = block_new(MAX(n, young->len));
+	if (!b)
+		return NULL;
+	b->next = a->first->next;
+	a->first->next = b;
+	return block_take(b, n);
+}
+
+static void arena_free_nothing(void *arg, void *p)
 {
 	(void)arg;
-	mem_free(p);
+	(void)p;
 }
 
-static ProtobufCAllocator plain_allocator = {.alloc = NULL, .free = budget_free};
+static void arena_free(struct arena_block *first)
+{
+	struct arena_block *next;
+
+	for (struct arena_block *b = first; b; b = next) {
+		next = b->next;
+		mem_free(b);
+	}
+}
 
 int control_unpack(uint16_t type, bool reply, const void *body, size_t body_bytes,
 		   ProtobufCMessage **ret_msg)
 {
 	const struct row *row = row_of(type);
-	struct budget b = {
-	    .allocator = {.alloc = budget_alloc, .free = budget_free, .allocator_data = &b},
+	struct arena a = {
+	    .allocator = {.alloc = arena_alloc, .free = arena_free_nothing, .allocator_data = &a},
 	    .left = EXPAND_BASE + EXPAND * body_bytes,
 	};
 	ProtobufCMessage *msg;
 
 	if (!row)
 		return -EOPNOTSUPP;
-	msg = protobuf_c_message_unpack(row->messages[reply], &b.allocator, body_bytes, body);
-	if (!msg) /* malformed, or memory is short: the library does not tell, and the answer is the same */
-		return -E_PROTOCOL;
-	if (!control_check(msg)) {
-		control_free(msg);
+	a.first = block_new(BLOCK_BYTES_MIN + BLOCK_USUAL_EXPAND * body_bytes);
+	msg = a.first
+		  ? protobuf_c_message_unpack(row->messages[reply], &a.allocator, body_bytes, body)
+		  : NULL;
+	if (!msg ||
+	    !control_check(
+		msg)) { /* memory may also be short: the library does not tell, and the answer is the same */
+		arena_free(a.first);
 		return -E_PROTOCOL;
 	}
+	check((uint8_t *)msg == a.first->bytes);
 	*ret_msg = msg;
 	return 0;
 }
@@ -87,7 +144,8 @@ int control_unpack(uint16_t type, bool reply, const void *body, size_t body_byte
 void control_free(ProtobufCMessage *msg)
 {
 	if (msg)
-		protobuf_c_message_free_unpacked(msg, &plain_allocator);
+		arena_free(
+		    (struct arena_block *)((uint8_t *)msg - offsetof(struct arena_block, bytes)));
 }
 
 /* ---- packing -------------------------------------------------------------------------------------------------------------- */

@@ -243,27 +243,56 @@ static void a_small_message_cannot_ask_for_much_memory(void **state)
 	mem_free(bomb);
 }
 
-static void failing_allocations_are_survived(void **state)
+/* Fails one allocation after the other until it works: how many it takes. */
+static uint64_t allocations_of(uint16_t type, bool reply, const uint8_t *buf, size_t n)
 {
-	uint8_t buf[1024];
-	size_t n = pack_hello(buf, sizeof(buf));
 	uint64_t live = mem_live();
 	ProtobufCMessage *msg;
 	uint64_t at = 0;
 	int r;
 
-	(void)state;
 	do {
 		mem_fail_at(at++, 1);
-		r = control_unpack(CONTROL_HELLO, false, buf, n, &msg);
+		r = control_unpack(type, reply, buf, n, &msg);
 		mem_fail_at(UINT64_MAX, 0);
 		assert_true(r == 0 || r == -E_PROTOCOL);
 		if (r)
 			assert_int_equal(mem_live(), live);
 	} while (r);
-	assert_true(at > 5);
 	control_free(msg);
 	assert_int_equal(mem_live(), live);
+	return at - 1;
+}
+
+static void failing_allocations_are_survived(void **state)
+{
+	enum { ITEMS = 256 };
+	uint8_t hello[1024];
+	static uint8_t mapping[16384];
+	Strata__Mapping m = STRATA__MAPPING__INIT;
+	struct control_items items;
+	uint64_t n;
+
+	(void)state;
+	assert_int_equal(allocations_of(CONTROL_HELLO, false, hello,
+					pack_hello(hello, sizeof(hello))),
+			 1);
+
+	/* of many small parts, more than the first block has room for, and still in few pieces */
+	assert_int_equal(control_items_new(ITEMS, &items), 0);
+	for (uint32_t i = 0; i < ITEMS; i++)
+		control_items_set(&items, i, i, 1,
+				  &(struct map_entry){.kind = MAP_OPEN,
+						      .replicas_n = 1,
+						      .replicas = {
+							  {.dev = 1, .slot = i, .cgen = i + 1}}});
+	m.items = items.list;
+	m.n_items = ITEMS;
+	m.commit = 1;
+	assert_true(protobuf_c_message_get_packed_size(&m.base) <= sizeof(mapping));
+	n = allocations_of(CONTROL_MAP, true, mapping, protobuf_c_message_pack(&m.base, mapping));
+	assert_in_range(n, 2, 6);
+	control_items_free(&items);
 }
 
 static void error_names_travel_both_ways(void **state)
