@@ -107,6 +107,7 @@ void san_frees_pull(struct san *s, struct san_frees_pull *r)
 		return;
 	}
 	d->pulling = true;
+	r->last_round = d->pull_after == UINT32_MAX;
 	pull_scan(r, d);
 }
 
@@ -118,12 +119,12 @@ static void pull_scan(struct san_frees_pull *r, struct device *d)
 	scan_start(r->priv, &prefix, d->pull_after == UINT32_MAX ? NULL : &after, pull_scanned, r);
 }
 
-/* Goes on from where the last pull ended, and once round when there was nothing behind. */
+/* Goes on from where the last pull ended, and once round when there was nothing behind. Everything may be out already, or unreadable: it is the
+ * keys that were seen that count, not what was taken. */
 static void pull_scanned(struct scan *sc)
 {
 	struct san_frees_pull *r = sc->arg;
 	struct device *d = san_device_of(sc->s, r->dev); /* stays while d->pulling */
-	bool from_start = d->pull_after == UINT32_MAX;
 
 	for (uint32_t i = 0; sc->m.status == 0 && i < sc->m.items_n; i++)
 		pull_take(r, d, &sc->items[i]);
@@ -133,10 +134,14 @@ static void pull_scanned(struct scan *sc)
 	}
 	if (!sc->m.more)
 		d->pull_after = UINT32_MAX;
-	if (r->frees_n > 0 || (from_start && !sc->m.more))
+	if (r->frees_n > 0 || (r->last_round && !sc->m.more)) {
 		pull_end(r, d, 0);
-	else
+	} else if (sc->m.more) {
+		scan_next(sc, pull_scanned);
+	} else {
+		r->last_round = true;
 		pull_scan(r, d);
+	}
 }
 
 static void pull_take(struct san_frees_pull *r, struct device *d, const struct metastore_item *item)

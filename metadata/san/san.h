@@ -436,6 +436,7 @@ struct san_frees_pull {
 	uint32_t frees_max; /* at most SAN_FREES_MAX are out at a time */
 	uint32_t frees_n;   /* result */
 	void *priv;
+	bool last_round; /* private */
 };
 void san_frees_pull(struct san *s, struct san_frees_pull *r);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "metadata/san/schema.h"
 #include "src/base/mem.h"
 #include "tests/lib/san_fixture.h"
 
@@ -256,6 +257,48 @@ static void test_overlapping(void **state)
 	fx_check(fx);
 }
 
+/* More are out than a scan reads at once: a pull that finds nothing else must notice that it has been everywhere. */
+static void test_all_are_out(void **state)
+{
+	struct frees *f = *state;
+	struct san_fixture *fx = &f->fx;
+	struct san_free more[8];
+	struct san_frees_pull again = {.dev = f->dev, .frees = more, .frees_max = 8};
+
+	alloc(f, 0, 100);
+	unmap(f, 0, 100);
+	assert_int_equal(pull(f), 100);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(SAN_CALL(fx, san_frees_pull, &again), 0);
+		assert_int_equal(again.frees_n, 0);
+	}
+	alloc(f, 200, 1);
+	unmap(f, 200, 1);
+	assert_int_equal(SAN_CALL(fx, san_frees_pull, &again), 0);
+	assert_int_equal(again.frees_n, 1);
+}
+
+/* Nor does it stay for ever with records that it cannot read. */
+static void test_damaged_intents(void **state)
+{
+	struct frees *f = *state;
+	struct san_fixture *fx = &f->fx;
+	struct san_frees_pull few = {.dev = f->dev, .frees = f->frees, .frees_max = 2};
+
+	alloc(f, 0, 10);
+	unmap(f, 0, 10);
+	for (uint32_t slot = 0; slot < 9; slot++) {
+		struct schema_key k = schema_key_dev_32(SCHEMA_INTENT, f->dev, slot);
+		struct metastore_change c = {schema_key_bytes(&k), {"bad", 3}};
+
+		assert_int_equal(store_commit(&fx->st, NULL, 0, &c, 1, NULL), 0);
+	}
+	assert_int_equal(SAN_CALL(fx, san_frees_pull, &few), 0);
+	assert_int_equal(few.frees_n, 1);
+	assert_int_equal(SAN_CALL(fx, san_frees_pull, &few), 0);
+	assert_int_equal(few.frees_n, 0);
+}
+
 static void test_limit(void **state)
 {
 	struct frees *f = *state;
@@ -290,6 +333,8 @@ int main(void)
 	    T(test_old_answer),
 	    T(test_not_reused_in_the_same_batch),
 	    T(test_overlapping),
+	    T(test_all_are_out),
+	    T(test_damaged_intents),
 	    T(test_limit),
 	};
 
