@@ -47,8 +47,9 @@ static bool requests_are_over(const struct device *dev)
 	const struct ops *o = &dev->ops;
 
 	return o->busy_n == 0 && list_empty(&o->submitted) && list_empty(&o->queued) &&
-	       list_empty(&o->finished) && list_empty(&o->finished_epochs) &&
-	       list_empty(&dev->controls) && dev->slots.punching_n == 0 && verify_is_idle(dev);
+	       list_empty(&o->submitted_epochs) && list_empty(&o->finished) &&
+	       list_empty(&o->finished_epochs) && list_empty(&dev->controls) &&
+	       dev->slots.punching_n == 0 && verify_is_idle(dev);
 }
 
 static void close_look(struct ioe_req *io)

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "io-path/device/format.h"
 #include "io-path/device/waiter.h"
 #include "src/ioe/ioe.h"
 
@@ -105,7 +106,7 @@ int ckpt_start(struct device *dev, void (*fill)(struct device *dev, uint32_t pag
 void ckpt_write(struct device *dev, void (*done)(struct device *dev));
 static inline uint8_t *ckpt_copy(struct ckpt *c, uint32_t i)
 {
-	return c->buf + (size_t)i * 4096;
+	return c->buf + (size_t)i * FMT_PAGE;
 }
 
 /* Of table pages: the copy; where it goes; and its CKPT record, whose bytes are reserved. */

@@ -5,8 +5,9 @@
  *   else:   the blocks are bad:           CORRECT* -> done
  *
  * ENOSPC leaves what was there; but of a longer write some blocks may have got through, so what was data before is read and is old, new, or
- * (neither) bad. What cannot be read now counts as old: should it be new after all, its checksum will tell. A stable write has its record in the journal already: the correction follows it, and the block of the first one does not count
- * as complete before that of the correction is written, so that no flush can cover the one without the other. */
+ * (neither) bad. What cannot be read now counts as old: should it be new after all, its checksum will tell. A stable write has its record in
+ * the journal already: the correction follows it, and the block of the first one does not count as complete before that of the correction is
+ * written, so that no flush can cover the one without the other. */
 #include "io-path/device/dev.h"
 #include "src/base/crc.h"
 #include "src/base/mem.h"

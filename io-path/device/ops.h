@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops.h - one request inside the device, from admission to `done`; and the device's own work on slots, which takes the same way.
  *
- *   submit -> (end of the turn) -> (a free op) -> epoch admitted -> in the list of its slot -> (nobody before it overlaps) -> start() ... op_finish()
+ *   submit -> (end of the turn) -> (a free op) -> epoch admitted -> in the list of its slot -> (nobody before it overlaps) -> start()
+ *   ... op_finish()
  *
  * Each kind has its own op_*.c with the steps from start() on. Within a step the op waits for one thing at a time (`wait`, or `io`). */
 #ifndef STRATA_IO_PATH_DEVICE_OPS_H

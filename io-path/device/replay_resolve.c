@@ -6,8 +6,8 @@
  *   With a restart ring: blocks under a pending INTENT. The medium has the intended data, or what was there before; else it is damage.
  *
  * Many are read at once, neighbours together; after an error one by one, each a few times. A block that stays unreadable keeps the state that
- * stands without looking: whoever reads it later, when the disk has recovered, compares it with its checksum. What comes out differs from the last record in the journal: then it is a correction that
- * boot.c journals, because a later replay will take all these records for stable. */
+ * stands without looking: whoever reads it later, when the disk has recovered, compares it with its checksum. What comes out differs from the
+ * last record in the journal: then it is a correction that boot.c journals, because a later replay will take all these records for stable. */
 #include <stdlib.h>
 
 #include "io-path/device/dev.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench.h - a load generator on the block-device contract, in the loop: what a volume does without any wire protocol.
  *
- * Random requests may meet a position twice, or with `once` go through a permutation of all. Keeps `depth` requests in flight for `duration_ns`, then lets them finish. The first error ends the run early; what was
- * measured until then is reported with it. Writes destroy what the range holds. */
+ * Keeps `depth` requests in flight for `duration_ns`, then lets them finish. Random requests may meet a position twice, or with `once` go
+ * through a permutation of all. The first error ends the run early; what was measured until then is reported with it. Writes destroy what the
+ * range holds. */
 #ifndef STRATA_IO_PATH_VOLUME_BENCH_H
 #define STRATA_IO_PATH_VOLUME_BENCH_H
 

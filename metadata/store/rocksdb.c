@@ -257,6 +257,14 @@ static struct manifest manifest_look(const char *dir)
 	return m;
 }
 
+/* Is what is there no less than what the newest commit knew of? */
+static bool manifest_is_whole(const char *dir, const struct manifest *at_commit)
+{
+	struct manifest now = manifest_look(dir);
+
+	return now.no > at_commit->no || (now.no == at_commit->no && now.bytes >= at_commit->bytes);
+}
+
 /* Notes growth since the last look, once what grew is on the medium: a record that claims more than a power loss leaves would condemn a good
  * database. What cannot be known or synced is not claimed. */
 static void manifest_follow(const char *dir, struct manifest *m)
@@ -495,7 +503,8 @@ static int counter_read(rocksdb_t *db, rocksdb_readoptions_t *read, uint64_t *re
 
 /* ---- backup --------------------------------------------------------------------------------------------------------------- */
 
-/* Opens the copy, which proves that it can be opened, and says which commit it is of. */
+/* Opens the copy, which proves that it can be opened, and says which commit it is of. A commit amid the copying may know of a longer MANIFEST than
+ * was copied: no opening would take such a backup. */
 static int backup_verify(const char *path, uint64_t *ret_commit, char errmsg[ERRMSG_LEN])
 {
 	rocksdb_options_t *options = rocksdb_options_create();
@@ -512,6 +521,11 @@ static int backup_verify(const char *path, uint64_t *ret_commit, char errmsg[ERR
 	} else {
 		r = counter_read(db, read, ret_commit, &at_commit, errmsg);
 		rocksdb_close(db);
+		if (r == 0 && !manifest_is_whole(path, &at_commit)) {
+			snprintf(errmsg, ERRMSG_LEN,
+				 "the database changed while it was copied: make the backup again");
+			r = -E_FORMAT;
+		}
 	}
 	rocksdb_readoptions_destroy(read);
 	rocksdb_options_destroy(options);
@@ -670,7 +684,7 @@ static bool is_empty(struct rocks *s)
 /* Before the real opening, which would delete the tables that a MANIFEST does not list. What else is wrong the real one will say. */
 static int manifest_check(struct rocks *s, char errmsg[ERRMSG_LEN])
 {
-	struct manifest at_commit, now;
+	struct manifest at_commit;
 	char *err = NULL;
 	rocksdb_t *db = rocksdb_open_for_read_only(s->options, s->path, 0, &err);
 	uint64_t commit;
@@ -682,10 +696,7 @@ static int manifest_check(struct rocks *s, char errmsg[ERRMSG_LEN])
 	}
 	r = counter_read(db, s->read, &commit, &at_commit, errmsg);
 	rocksdb_close(db);
-	if (r)
-		return 0;
-	now = manifest_look(s->path);
-	if (now.no > at_commit.no || (now.no == at_commit.no && now.bytes >= at_commit.bytes))
+	if (r || manifest_is_whole(s->path, &at_commit))
 		return 0;
 	snprintf(errmsg, ERRMSG_LEN, "its MANIFEST file was cut off or is an old one");
 	return -E_FORMAT;

@@ -64,8 +64,10 @@ bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t 
 bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max,
 		uint64_t *ret_n);
 
-/* Nobody runs the cluster in DIR until this program ends; 0, or EXIT_FAILED after saying who does. */
-int cli_lock_data(const char *dir);
+/* Nobody else has the cluster's directory as long as this descriptor is open (it may be left to the end of the program). -EWOULDBLOCK: holder
+ * gets the pid of who has it; -errno. */
+enum { CLI_PID_LEN = 32 };
+int cli_lock_data(const char *dir, char holder[CLI_PID_LEN]);
 
 /* ---- the server (http.c) ------------------------------------------------------------------------------------------------ */
 

@@ -3,12 +3,10 @@
  *
  * LOCK (nobody starts it meanwhile) -> database -> registry -> the whole map, sorted by device -> each device of each node -> devices that are missing */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,33 +93,19 @@ static void wait_done(struct fsck_run *f)
 
 static int fsck_lock(struct fsck_run *f)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], pid[CLI_PID_LEN];
 	struct stat st;
+	int r;
 
 	snprintf(path, sizeof(path), "%s/meta", f->dir);
 	if (stat(path, &st))
 		return cli_fail("%s holds no cluster: %s: %s", f->dir, path, strerror(errno));
-	return cli_lock_data(f->dir);
-}
-
-int cli_lock_data(const char *dir)
-{
-	char path[PATH_MAX], pid[32] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/lock", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return cli_fail("%s: %s", path, strerror(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
-		ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
-
-		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
+	r = cli_lock_data(f->dir, pid);
+	if (r == -EWOULDBLOCK)
 		return cli_fail("the cluster in %s runs (pid %s): stop it first, or check it "
 				"online with 'strata check'",
-				dir, pid);
-	}
-	return 0; /* kept until the program ends */
+				f->dir, pid);
+	return r < 0 ? cli_fail("%s/lock: %s", f->dir, strerror(-r)) : 0;
 }
 
 /* ---- the metadata ---------------------------------------------------------------------------------------------------------- */

@@ -109,13 +109,17 @@ static void wait_done(struct restore *r)
 static int restore_lock(struct restore *r)
 {
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[PATH_MAX + 8];
+	char path[PATH_MAX + 8], pid[CLI_PID_LEN];
 	struct stat st;
+	int rc;
 
 	if (stat(r->dir, &st) || !S_ISDIR(st.st_mode))
 		return cli_fail("%s is not a directory", r->dir);
-	if (cli_lock_data(r->dir))
-		return EXIT_FAILED;
+	rc = cli_lock_data(r->dir, pid);
+	if (rc == -EWOULDBLOCK)
+		return cli_fail("the cluster in %s runs (pid %s): stop it first", r->dir, pid);
+	if (rc < 0)
+		return cli_fail("%s/lock: %s", r->dir, strerror(-rc));
 	snprintf(path, sizeof(path), "%s/LOCK", r->meta);
 	r->meta_lock = open(path, O_RDWR | O_CLOEXEC);
 	if (r->meta_lock >= 0 && fcntl(r->meta_lock, F_SETLK, &whole))

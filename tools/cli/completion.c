@@ -63,6 +63,12 @@ static void print_choices(void)
 	printf("\tesac\n");
 }
 
+static void print_globals(void)
+{
+	for (const struct cli_option *o = cli_global_options; o->name; o++)
+		printf("--%s ", o->name);
+}
+
 /* In a command: its options, or the names of volumes where one is wanted. */
 static void print_commands(void)
 {
@@ -76,8 +82,8 @@ static void print_commands(void)
 		printf("\t'%s%s) next='", cmd->name, strchr(cmd->name, ' ') ? "'" : " '*");
 		for (const struct cli_option *o = cmd->options; o->name; o++)
 			printf("--%s ", o->name);
-		printf("--json --server --timeout --help'; [[ $cur == -* ]] || next=%s ;;\n",
-		       volume ? volumes : "");
+		print_globals();
+		printf("'; [[ $cur == -* ]] || next=%s ;;\n", volume ? volumes : "");
 	}
 }
 
@@ -94,7 +100,8 @@ static void print_groups(void)
 			printf("\t\t[ \"$first\" = %.*s ] && next=\"$next %s\"\n",
 			       (int)(space - cmd->name), cmd->name, space + 1);
 	}
-	printf("\t\t[ -n \"$first\" ] || next='--json --server --timeout --help --version");
+	printf("\t\t[ -n \"$first\" ] || next='");
+	print_globals();
 	for (const struct cli_command *cmd = cli_commands; cmd->name; last = cmd, cmd++) {
 		size_t len = strcspn(cmd->name, " ");
 

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -141,7 +140,7 @@ static int make_dir(const char *path)
 
 static int up_lock(struct up *u, const char *dir)
 {
-	char path[PATH_MAX + 16], pid[32] = "";
+	char pid[CLI_PID_LEN];
 
 	if (make_dir(dir))
 		return -1;
@@ -150,21 +149,14 @@ static int up_lock(struct up *u, const char *dir)
 	if (strlen(u->dir) + strlen("/run/metad.sock") > SOCKET_PATH_MAX)
 		return cli_fail("the path %s is too long for unix sockets; use a shorter --data",
 				u->dir);
-	snprintf(path, sizeof(path), "%s/lock", u->dir);
-	u->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (u->lock_fd < 0)
-		return cli_fail("%s: %s", path, strerror(errno));
-	if (flock(u->lock_fd, LOCK_EX | LOCK_NB)) {
-		ssize_t n = pread(u->lock_fd, pid, sizeof(pid) - 1, 0);
-
-		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-		return cli_fail("%s is in use by 'strata up', pid %s", u->dir,
-				*pid ? pid : "unknown");
-	}
+	u->lock_fd = cli_lock_data(u->dir, pid);
+	if (u->lock_fd == -EWOULDBLOCK)
+		return cli_fail("%s is in use by 'strata up', pid %s", u->dir, pid);
 	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	if (ftruncate(u->lock_fd, 0) || pwrite(u->lock_fd, pid, strlen(pid), 0) < 0)
-		return cli_fail("%s: %s", path, strerror(errno));
-	return 0;
+	if (u->lock_fd >= 0 &&
+	    (ftruncate(u->lock_fd, 0) || pwrite(u->lock_fd, pid, strlen(pid), 0) < 0))
+		u->lock_fd = -errno;
+	return u->lock_fd < 0 ? cli_fail("%s/lock: %s", u->dir, strerror(-u->lock_fd)) : 0;
 }
 
 /* Writes a file that is whole or not there, whatever ends us. */
