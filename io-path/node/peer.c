@@ -302,7 +302,8 @@ static void peer_tick(struct peer *p)
 
 static void peer_backoff(struct peer *p)
 {
-	p->backoff_ns = p->backoff_ns ? MIN(p->backoff_ns * 2, BACKOFF_NS_MAX) : BACKOFF_NS_FIRST;
+	p->backoff_ns = p->backoff_ns ? MIN(p->backoff_ns + p->backoff_ns / 2, BACKOFF_NS_MAX)
+				      : BACKOFF_NS_FIRST;
 	p->until_ns = ioe_now_ns(p->all->cfg.ioe) + p->backoff_ns;
 	p->addr_at = p->addrs_n ? (p->addr_at + 1) % p->addrs_n : 0;
 	p->state = PEER_BACKOFF;

@@ -171,7 +171,7 @@ static void dial_retry(struct dialer *d, int status)
 			     : "");
 	d->told[d->next] = d->last_error;
 	d->next = (d->next + 1) % d->cfg.addrs_n;
-	d->backoff_ns = MIN(d->backoff_ns * 2, d->cfg.backoff_max_ns);
+	d->backoff_ns = MIN(d->backoff_ns + d->backoff_ns / 2, d->cfg.backoff_max_ns);
 	dial_wait(d, ns - ns / 4 + ioe_rand64(d->cfg.ioe) % (ns / 2 + 1));
 }
 

@@ -3,8 +3,9 @@
  *
  *   WAITING --(back-off is over)--> CONNECTING --> OPEN (conn joining, then up) --(lost)--> CLEARING --> WAITING ...
  *
- * The back-off doubles with each attempt, with some jitter, and begins anew after dialer_settled(): a peer that accepts connections only to drop
- * them is not hammered. Of several addresses the next one is tried after each failure. dialer_close() is two-phase. */
+ * The back-off grows by half with each attempt, with some jitter: a peer that comes back is found within half of the time that it was away. It begins
+ * anew after dialer_settled(): a peer that accepts connections only to drop them is not hammered. Of several addresses the next one is tried after each
+ * failure. dialer_close() is two-phase. */
 #ifndef STRATA_WIRE_DIAL_H
 #define STRATA_WIRE_DIAL_H
 
