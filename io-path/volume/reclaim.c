@@ -12,6 +12,8 @@
  * blocks are holes; or, where they hide ancestors (or fill up a lost chunk), all are zeros. Zeros elsewhere were written with
  * NO_HOLE.
  *
+ * A device that does not say is asked again, ever less often, until the volume is given up.
+ *
  * Candidates are kept as ranges. When there are too many of these, two grow together over chunks that nobody named: those are
  * looked at in vain. */
 #include "io-path/volume/runtime.h"
@@ -19,6 +21,7 @@
 #include "src/base/mem.h"
 
 enum { LOOKED_AT_MAX = 1024 }; /* candidates in one turn */
+#define PAUSE_NS_MAX (10 * NS_PER_S)
 
 struct reclaim_job {
 	struct range_entry lock;
@@ -32,9 +35,11 @@ struct reclaim_job {
 };
 
 static void reclaim_run(struct vol_task *t);
+static uint64_t pause_choose(struct volume *v);
 static void reclaim_mapped(struct map_waiter *w, int status);
 static bool job_start(struct volume *v, struct map_page *page, uint32_t chunk);
 static void job_asked(struct chunk_req *cr);
+static void job_again(struct reclaim_job *j);
 static void job_unmap(struct reclaim_job *j, enum meta_change change);
 static void job_unmapped(struct map_change *c, int status);
 static void job_end(struct reclaim_job *j);
@@ -89,10 +94,11 @@ void reclaim_free(struct volume *v)
 void reclaim_add(struct volume *v, uint32_t chunk)
 {
 	struct vol_reclaim *rc = &v->reclaim;
+	uint64_t due_ns = ioe_now_ns(v->vs->ioe) + v->vs->limits.reclaim_delay_ns;
 
 	ranges_add(&rc->todo, chunk, chunk);
-	if (rc->due_ns == 0)
-		rc->due_ns = ioe_now_ns(v->vs->ioe) + v->vs->limits.reclaim_delay_ns;
+	if (rc->due_ns == 0 || rc->due_ns > due_ns)
+		rc->due_ns = due_ns;
 	volume_timer_want(v, rc->due_ns);
 }
 
@@ -138,6 +144,8 @@ static void reclaim_run(struct vol_task *t)
 	struct volume *v = container_of(rc, struct volume, reclaim);
 	uint32_t chunk;
 
+	if (rc->due_ns > ioe_now_ns(v->vs->ioe)) /* the jobs that ended were the last pass's */
+		return;
 	if (!rc->jobs && rc->todo.n)
 		rc->jobs = mem_zalloc_array(RECLAIM_JOBS_MAX, sizeof(rc->jobs[0]));
 	for (int n = 0; rc->jobs && !rc->waiting && rc->jobs_n < RECLAIM_JOBS_MAX; n++) {
@@ -166,10 +174,23 @@ static void reclaim_run(struct vol_task *t)
 		ranges_add(&rc->todo, rc->later.r[i].first, rc->later.r[i].last);
 	rc->later.n = 0;
 	if (rc->todo.n > 0) {
-		rc->due_ns = ioe_now_ns(v->vs->ioe) + v->vs->limits.reclaim_delay_ns;
+		rc->due_ns = ioe_now_ns(v->vs->ioe) + pause_choose(v);
 		volume_timer_want(v, rc->due_ns);
+	} else if (rc->jobs_n == 0) {
+		rc->pause_ns = 0;
 	}
 	volume_drain_check(v);
+}
+
+/* How long those that are left wait: a moment for who uses them; longer and longer for a device that does not say. */
+static uint64_t pause_choose(struct volume *v)
+{
+	struct vol_reclaim *rc = &v->reclaim;
+	uint64_t delay_ns = v->vs->limits.reclaim_delay_ns;
+
+	rc->pause_ns = rc->failed ? MIN(2 * MAX(rc->pause_ns, delay_ns), PAUSE_NS_MAX) : 0;
+	rc->failed = false;
+	return v->state == VOLUME_OPEN ? MAX(rc->pause_ns, delay_ns) : delay_ns;
 }
 
 static void reclaim_mapped(struct map_waiter *w, int status)
@@ -245,7 +266,9 @@ static void job_asked(struct chunk_req *cr)
 	if (cr->status == -E_STALE_CGEN)
 		map_refetch(v, cr->chunk);
 	volume_gone_check(v, cr->status);
-	if (cr->status || cr->present_n > 0 || v->gone)
+	if (cr->status)
+		job_again(j);
+	else if (cr->present_n > 0 || v->gone)
 		job_end(j);
 	else if (!full && all_are(j, BLOCK_HOLE))
 		job_unmap(j, META_UNMAP);
@@ -253,6 +276,18 @@ static void job_asked(struct chunk_req *cr)
 		job_unmap(j, full ? META_UNMAP : META_UNMAP_ZERO);
 	else
 		job_end(j);
+}
+
+/* A volume that is being given up, or was taken away, does not wait for it: what is mapped and empty then stays so until it is trimmed again. */
+static void job_again(struct reclaim_job *j)
+{
+	struct volume *v = j->v;
+
+	if (v->state == VOLUME_OPEN && !v->gone) {
+		ranges_add(&v->reclaim.later, j->change.chunk, j->change.chunk);
+		v->reclaim.failed = true;
+	}
+	job_end(j);
 }
 
 /* ---- giving back ------------------------------------------------------------------------------------------------------ */

@@ -160,12 +160,14 @@ struct reclaim_ranges {
 struct reclaim_job;
 struct vol_reclaim {
 	struct reclaim_ranges todo;  /* chunks to look at */
-	struct reclaim_ranges later; /* that were in use */
+	struct reclaim_ranges later; /* that were in use, or their device did not say */
 	struct reclaim_job *jobs;    /* RECLAIM_JOBS_MAX; allocated on first use */
 	uint32_t jobs_n;	     /* under way */
 	struct map_waiter wait;
-	bool waiting;	 /* for a page of the map */
-	uint64_t due_ns; /* 0: there is nothing to do */
+	bool waiting;	   /* for a page of the map */
+	uint64_t due_ns;   /* 0: there is nothing to do */
+	bool failed;	   /* a device did not say, since the last pass ended */
+	uint64_t pause_ns; /* before those are asked again; 0: it is not for them that we wait */
 	struct vol_task task;
 };
 

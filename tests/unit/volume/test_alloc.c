@@ -404,6 +404,88 @@ static void kept_space_is_kept(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* A device that fails to say what a slot holds: it is asked again, not all the time, and the space comes back. */
+static void a_device_that_does_not_say_is_asked_again(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx, 64, 64);
+	uint64_t requests;
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 0, 20 * CHUNK, 1), 0);
+	sim_sleep(&fx.sim, 20 * S_NS);
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), 20);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 0, 20 * CHUNK, 0), 0);
+	fx.store.fail_permille = 1000;
+	requests = fx.store.requests;
+	sim_sleep(&fx.sim, 100 * S_NS);
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), 20);
+	assert_true(fx.store.requests >= requests + 20 * 5);
+	assert_true(fx.store.requests <= requests + 20 * 20);
+	fx.store.fail_permille = 0;
+	sim_sleep(&fx.sim, 21 * S_NS);
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), 0);
+	assert_int_equal(vf_stats(&fx, "vol")->reclaimed_chunks, 20);
+	/* the next failure is a new one: it does not begin with the longest pause */
+	assert_int_equal(vf_write(&fx, h, 0, CHUNK, 1), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 0, CHUNK, 0), 0);
+	fx.store.fail_permille = 1000;
+	sim_sleep(&fx.sim, S_NS / 5);
+	fx.store.fail_permille = 0;
+	sim_sleep(&fx.sim, S_NS);
+	assert_null(mock_meta_entry(fx.vol, 0, 0));
+	/* and it keeps nobody from closing */
+	assert_int_equal(vf_write(&fx, h, 0, CHUNK, 1), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 0, CHUNK, 0), 0);
+	fx.store.fail_permille = 1000;
+	sim_sleep(&fx.sim, 30 * S_NS);
+	vf_close(&fx, h);
+	sim_sleep(&fx.sim, S_NS);
+	assert_false(fx.vol->owned);
+	fx.store.fail_permille = 0;
+	volume_fixture_free(&fx);
+}
+
+/* Holes of a full entry are damage that must not turn into zeros: not even when the chunk is looked at in vain, because it lies between two candidates
+ * whose ranges grew together. */
+static void a_full_chunk_of_holes_is_kept(void **state)
+{
+	enum { FULL = 2, RANGES = 64 };
+	struct volume_fixture fx;
+	struct volume_handle *h;
+	struct map_entry *e;
+
+	(void)state;
+	volume_fixture_init(&fx,
+			    &(struct volume_fixture_config){.seed = 1,
+							    .size_bytes = 256ULL * CHUNK,
+							    .limits.reclaim_delay_ns = 100 * S_NS});
+	h = vf_open(&fx, "vol");
+	assert_int_equal(vf_write(&fx, h, FULL * CHUNK, 4096, 1), 0);
+	vf_close(&fx, h);
+	while (fx.vol->owned)
+		assert_true(sim_step(fx.sim.w));
+	e = mock_meta_entry(fx.vol, 0, FULL);
+	e->flags |= MAP_FULL;
+	mock_store_slot(&fx.store, e->replicas[0].dev, e->replicas[0].slot, e->replicas[0].cgen)
+	    ->blocks[0]
+	    .state = BLOCK_HOLE;
+	h = vf_open(&fx, "vol");
+	for (uint64_t i = 0; i < RANGES; i++) {
+		uint64_t chunk = i ? 3 * i + 5 : FULL - 1;
+
+		assert_int_equal(vf_write(&fx, h, chunk * CHUNK, 4096, 1), 0);
+		assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, chunk * CHUNK, 4096, 0), 0);
+	}
+	assert_int_equal(vf_write(&fx, h, (FULL + 1) * CHUNK, 4096, 1), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, (FULL + 1) * CHUNK, 4096, 0), 0);
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), RANGES + 2);
+	sim_sleep(&fx.sim, 300 * S_NS);
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), 1);
+	assert_int_equal(mock_meta_mapped(&fx.meta, MAP_FULL), 1);
+	volume_fixture_free(&fx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -424,6 +506,8 @@ int main(void)
 	    cmocka_unit_test(empty_slots_are_given_back),
 	    cmocka_unit_test(giving_back_does_not_wait_for_the_stuck),
 	    cmocka_unit_test(kept_space_is_kept),
+	    cmocka_unit_test(a_device_that_does_not_say_is_asked_again),
+	    cmocka_unit_test(a_full_chunk_of_holes_is_kept),
 	};
 
 	log_set_level(LOG_ERROR);

@@ -215,6 +215,192 @@ static void senseless_answers_are_errors(void **state)
 	volume_fixture_free(&fx);
 }
 
+static struct meta_map_item odd_alloc_item;
+static uint32_t odd_alloc_at;
+
+static void odd_alloc_done(struct meta_req *r)
+{
+	struct meta_alloc *a = container_of(r, struct meta_alloc, req);
+	void (*done)(struct meta_req * r) = (void (*)(struct meta_req *))(uintptr_t)r->priv[0];
+
+	a->items[odd_alloc_at] = odd_alloc_item;
+	r->done = done;
+	done(r);
+}
+
+static void odd_alloc(struct meta *m, struct meta_alloc *r)
+{
+	r->req.priv[0] = (uintptr_t)r->req.done;
+	r->req.done = odd_alloc_done;
+	honest->alloc(m, r);
+}
+
+/* Nothing of an allocation is taken over when any of it makes no sense. */
+static void senseless_allocations_are_errors(void **state)
+{
+	static struct meta_ops ops;
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx, no_prefetch, 64);
+	struct map_entry open = {.kind = MAP_OPEN,
+				 .replicas_n = 1,
+				 .replicas = {{.cgen = 1000, .slot = 1, .dev = 1}}};
+	struct map_entry reserved = open, coded = open, zero = {.kind = MAP_ZERO};
+	struct map_entry unmapped = {.kind = MAP_UNMAPPED}, two = open, nowhere = open;
+	layer_id old, head;
+
+	(void)state;
+	/* a layer below, and a chunk that hides it */
+	assert_int_equal(vf_write(&fx, h, 0, 2 * CHUNK, 1), 0);
+	vf_close(&fx, h);
+	while (fx.vol->owned)
+		assert_true(sim_step(fx.sim.w));
+	mock_meta_snapshot(&fx.meta, fx.vol);
+	h = vf_open(&fx, "vol");
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, 0, CHUNK, 0), 0);
+	assert_int_equal(mock_meta_entry(fx.vol, 0, 0)->kind, MAP_ZERO);
+	head = fx.vol->layers[0]->id;
+	old = fx.vol->layers[1]->id;
+	reserved.flags = MAP_RESERVED;
+	coded.kind = MAP_CODED;
+	two.replicas_n = 2;
+	nowhere.replicas[0].dev = 0;
+	/* the server mapped the chunk each time, as the next look at the map tells: each case has its own */
+	const struct {
+		struct meta_map_item item;
+		int status;
+	} cases[] = {
+	    {{0, head, open}, -E_PROTOCOL},  /* it would uncover what is below */
+	    {{11, head, open}, -E_PROTOCOL}, /* not what was asked for: 10 */
+	    {{12, old, open}, -E_PROTOCOL},  /* not where */
+	    {{14, head, unmapped}, -E_PROTOCOL}, {{16, head, zero}, -E_PROTOCOL},
+	    {{18, head, reserved}, -E_PROTOCOL}, /* it could be taken back */
+	    {{20, head, coded}, -E_VERSION},	 {{22, head, two}, -E_VERSION},
+	    {{24, head, nowhere}, -E_VERSION},
+	};
+
+	honest = fx.meta.meta.ops;
+	odd_alloc_at = 0;
+	ops = *honest;
+	ops.alloc = odd_alloc;
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		uint64_t off = cases[i].item.chunk / 2 * 2 * (uint64_t)CHUNK;
+
+		fx.meta.meta.ops = &ops;
+		odd_alloc_item = cases[i].item;
+		assert_int_equal(vf_write(&fx, h, off, 4096, 2), cases[i].status);
+		fx.meta.meta.ops = honest;
+		assert_true(vf_reads(&fx, h, off, 4096, 0)); /* nothing of it was kept */
+	}
+	/* one that makes no sense spoils those that it came with */
+	{
+		struct vf_io io[2];
+
+		fx.meta.meta.ops = &ops;
+		odd_alloc_item = (struct meta_map_item){41, old, open};
+		odd_alloc_at = 1;
+		for (unsigned i = 0; i < 2; i++)
+			vf_io_start(&fx, h, &io[i], VOLUME_WRITE, (40 + i) * (uint64_t)CHUNK, 4096,
+				    0, 3);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(vf_io_wait(&fx, &io[i]), -E_PROTOCOL);
+			vf_io_end(&io[i]);
+		}
+		fx.meta.meta.ops = honest;
+	}
+	for (uint64_t c = 0; c < 42; c += 2)
+		assert_int_equal(vf_write(&fx, h, c * CHUNK, 4096, 4), 0);
+	for (uint64_t c = 0; c < 42; c += 2)
+		assert_true(vf_reads(&fx, h, c * CHUNK, 4096, 4));
+	volume_fixture_free(&fx);
+}
+
+static void lost_update_done(struct meta_req *r)
+{
+	void (*done)(struct meta_req * r) = (void (*)(struct meta_req *))(uintptr_t)r->priv[0];
+
+	r->status = -E_META_AWAY;
+	r->done = done;
+	done(r);
+}
+
+static void lost_update(struct meta *m, struct meta_update *r)
+{
+	r->req.priv[0] = (uintptr_t)r->req.done;
+	r->req.done = lost_update_done;
+	honest->update(m, r);
+}
+
+/* An unmapping whose answer is lost was carried out: the map is fetched again before anybody uses the chunk. */
+static void a_lost_answer_to_an_update(void **state)
+{
+	static struct meta_ops ops;
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx, no_prefetch, 64);
+	uint64_t maps, requests;
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 5 * CHUNK, CHUNK, 1), 0);
+	sim_sleep(&fx.sim, 20000000000ULL);
+	maps = fx.meta.maps;
+	honest = fx.meta.meta.ops;
+	ops = *honest;
+	ops.update = lost_update;
+	fx.meta.meta.ops = &ops;
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 5 * CHUNK, CHUNK, 0), 0);
+	sim_sleep(&fx.sim, 1000000000ULL);
+	fx.meta.meta.ops = honest;
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), 0);
+	requests = fx.store.requests;
+	assert_true(vf_reads(&fx, h, 5 * CHUNK, CHUNK, 0));
+	assert_int_equal(fx.meta.maps, maps + 1);
+	assert_int_equal(fx.store.requests,
+			 requests); /* the device is not asked for a slot that is not ours */
+	volume_fixture_free(&fx);
+}
+
+static void failing_map(struct meta *m, struct meta_map *r)
+{
+	r->req.priv[0] = (uintptr_t)r->req.done;
+	r->req.done = odd_done;
+	honest->map(m, r);
+}
+
+/* What is to be given back, but for a map that cannot be had, is forgotten: the volume can be closed. */
+static void candidates_are_forgotten_without_a_map(void **state)
+{
+	struct volumes_limits small = {.prefetch_pages = UINT32_MAX,
+				       .map_cache_bytes = 1, /* the minimum: 16 pages */
+				       .reclaim_delay_ns = 1000000000000ULL};
+	static struct meta_ops ops;
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx, small, 15 * PAGE), *other;
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 0, 4096, 0), 0);
+	mock_meta_volume(&fx.meta, "other", 15ULL * PAGE * CHUNK);
+	other = vf_open(&fx, "other");
+	for (uint64_t p = 1; p < 15; p++) { /* its page is evicted */
+		assert_true(vf_reads(&fx, h, p * PAGE * CHUNK, 4096, 0));
+		assert_true(vf_reads(&fx, other, p * PAGE * CHUNK, 4096, 0));
+	}
+	honest = fx.meta.meta.ops;
+	ops = *honest;
+	ops.map = failing_map;
+	odd_n = 0;
+	odd_status = -EIO;
+	fx.meta.meta.ops = &ops;
+	vf_close(&fx, h);
+	sim_sleep(&fx.sim, 10000000000ULL);
+	assert_false(fx.vol->owned);
+	fx.meta.meta.ops = honest;
+	/* it stays mapped, and is there for the next one */
+	assert_int_equal(mock_meta_mapped(&fx.meta, 0), 1);
+	h = vf_open(&fx, "vol");
+	assert_true(vf_reads(&fx, h, 0, 4096, 0));
+	volume_fixture_free(&fx);
+}
+
 /* ---- memory ----------------------------------------------------------------------------------------------------------- */
 
 /* Each allocation on the way of a request fails once: the request may fail, and nothing else. */
@@ -277,6 +463,9 @@ int main(void)
 	    cmocka_unit_test(more_at_once_than_there_is_room),
 	    cmocka_unit_test(deep_stacks_come_in_parts),
 	    cmocka_unit_test(senseless_answers_are_errors),
+	    cmocka_unit_test(senseless_allocations_are_errors),
+	    cmocka_unit_test(a_lost_answer_to_an_update),
+	    cmocka_unit_test(candidates_are_forgotten_without_a_map),
 	    cmocka_unit_test(memory_is_short),
 	};
 
