@@ -25,6 +25,7 @@ struct metastore {
 	struct ioe_req refuse_req;
 	bool refusing;
 	bool closing;
+	bool backing_up;
 	struct ioe_req close_req;
 	void (*closed)(void *arg);
 	void *closed_arg;

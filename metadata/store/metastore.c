@@ -2,6 +2,7 @@
 /* metastore.c - the public side of the metastore: refusing what is malformed on any backend, counting, two-phase close. */
 #include "metadata/store/metastore.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "metadata/store/backend.h"
@@ -75,7 +76,11 @@ void metastore_scan(struct metastore *s, struct metastore_scan *r)
 
 static void backup_refused(struct ioe_req *req)
 {
-	metastore_backup_end(container_of(req, struct metastore_backup, work), -ESHUTDOWN);
+	struct metastore_backup *r = container_of(req, struct metastore_backup, work);
+
+	r->status = r->store->closing ? -ESHUTDOWN : -EBUSY;
+	r->done(r);
+	ended(r->store);
 }
 
 void metastore_backup(struct metastore *s, struct metastore_backup *r)
@@ -84,10 +89,14 @@ void metastore_backup(struct metastore *s, struct metastore_backup *r)
 	r->commit = 0;
 	r->errmsg[0] = '\0';
 	s->in_flight++;
-	if (s->closing)
+	if (s->closing || s->backing_up) {
+		if (!s->closing)
+			snprintf(r->errmsg, ERRMSG_LEN, "another backup is being made");
 		ioe_nop(s->ioe, &r->work, backup_refused);
-	else
-		s->ops->backup(s, r);
+		return;
+	}
+	s->backing_up = true;
+	s->ops->backup(s, r);
 }
 
 void metastore_commit(struct metastore *s, struct metastore_commit *r)
@@ -153,6 +162,7 @@ void metastore_backup_end(struct metastore_backup *r, int status)
 {
 	struct metastore *s = r->store;
 
+	s->backing_up = false;
 	r->status = status;
 	r->done(r);
 	ended(s);

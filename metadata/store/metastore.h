@@ -88,7 +88,8 @@ void metastore_commit(struct metastore *s, struct metastore_commit *r);
 
 uint64_t metastore_last_commit(struct metastore *s);
 
-/* A consistent copy of everything, while the store goes on, into the new directory `path` (blocking work, on a worker). */
+/* A consistent copy of everything, while the store goes on, into the new directory `path` (blocking work, on a worker). One at a time (-EBUSY): several
+ * could take all workers, and those that commit with them. */
 struct metastore_backup {
 	const char *path;
 	void (*done)(struct metastore_backup *r);

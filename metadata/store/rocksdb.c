@@ -38,6 +38,9 @@ enum {
 	MEMTABLES_MAX = 3,
 	TABLE_BYTES = 64 << 20, /* 1 PiB of map is 250 open files */
 	BLOCK_LEN = 8 << 10,	/* two or three map pages */
+	FILTER_BITS =
+	    20, /* a key: one table in ten thousand is read in vain, and 16 TiB of map have 64 Ki keys */
+	SYNC_BYTES = 1 << 20,
 	OPEN_FILES_ALL = -1,
 	BACKGROUND_JOBS = 2,
 	WAL_TOLERATE_TORN_TAIL = 0, /* WALRecoveryMode::kTolerateCorruptedTailRecords */
@@ -600,6 +603,8 @@ static void options_set(struct rocks *s)
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
 	rocksdb_options_set_max_open_files(o, OPEN_FILES_ALL);
 	rocksdb_options_set_max_background_jobs(o, BACKGROUND_JOBS);
+	/* a new table goes to the disk as it is written: its one sync at the end would hold up those of the log for 64 MiB */
+	rocksdb_options_set_bytes_per_sync(o, SYNC_BYTES);
 	rocksdb_options_set_allow_concurrent_memtable_write(o, 0); /* there is one writer */
 	rocksdb_options_set_allow_mmap_reads(o, 0);
 	rocksdb_options_set_allow_mmap_writes(o, 0);
@@ -612,7 +617,8 @@ static void options_set(struct rocks *s)
 
 	rocksdb_block_based_options_set_block_cache(t, s->cache);
 	rocksdb_block_based_options_set_block_size(t, BLOCK_LEN);
-	rocksdb_block_based_options_set_filter_policy(t, rocksdb_filterpolicy_create_bloom_full(10));
+	rocksdb_block_based_options_set_filter_policy(t, rocksdb_filterpolicy_create_bloom_full(
+							     FILTER_BITS));
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 0);
 	rocksdb_options_set_block_based_table_factory(o, t);
 }

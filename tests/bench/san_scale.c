@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "metadata/san/san.h"
 #include "src/base/math.h"
@@ -192,22 +193,52 @@ static void create_next(struct request *q)
 
 /* ---- looking up ------------------------------------------------------------------------------------------------------------ */
 
-static int cmp_u64(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+/* What a lookup cost besides time: says why the slow ones were slow. */
+struct cost {
+	uint64_t took_ns;
+	long disk_reads, faults, preemptions; /* disk_reads: of 512 bytes */
+};
 
-	return (x > y) - (x < y);
+static int cmp_cost(const void *a, const void *b)
+{
+	const struct cost *x = a, *y = b;
+
+	return (x->took_ns > y->took_ns) - (x->took_ns < y->took_ns);
+}
+
+static struct cost cost_now(struct fill *f)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (struct cost){ioe_now_ns(f->e), u.ru_inblock, u.ru_minflt + u.ru_majflt, u.ru_nivcsw};
+}
+
+/* Calls of read of the whole process so far; 0: not known. */
+static uint64_t reads_now(void)
+{
+	FILE *io = fopen("/proc/self/io", "r");
+	char line[64];
+	uint64_t n = 0;
+
+	while (io && fgets(line, sizeof(line), io))
+		if (sscanf(line, "syscr: %" SCNu64, &n) == 1)
+			break;
+	if (io)
+		fclose(io);
+	return n;
 }
 
 static void look_up(struct fill *f, uint32_t count, uint64_t seed)
 {
 	uint32_t pages_n = f->chunks_n / PAGE_CHUNKS;
 	uint32_t *pages = calloc(pages_n, sizeof(pages[0]));
-	uint64_t *took_ns = calloc(count, sizeof(took_ns[0])), sum_ns = 0;
+	struct cost *costs = calloc(count, sizeof(costs[0]));
+	uint64_t sum_ns = 0, reads, faults = 0;
 	static struct san_map_item items[LAYERS_MAX];
 	struct rand rnd;
 
-	if (!pages || !took_ns || count == 0 || count > pages_n) {
+	if (!pages || !costs || count == 0 || count > pages_n) {
 		fprintf(stderr, "san_scale: COUNT must be 1 to %u, the number of map pages\n",
 			pages_n);
 		exit(2);
@@ -219,6 +250,7 @@ static void look_up(struct fill *f, uint32_t count, uint64_t seed)
 		pages[i] = pages[j];
 		pages[j] = i;
 	}
+	reads = reads_now();
 	for (uint32_t i = 0; i < count; i++) {
 		struct san_map map = {.req.done = done,
 				      .volume = f->v.id,
@@ -227,23 +259,37 @@ static void look_up(struct fill *f, uint32_t count, uint64_t seed)
 				      .n = 1,
 				      .items = items,
 				      .items_max = LAYERS_MAX};
-		uint64_t start_ns = ioe_now_ns(f->e);
+		struct cost start = cost_now(f), end;
 
 		san_map(f->san, &map);
 		wait_flag(f);
-		took_ns[i] = ioe_now_ns(f->e) - start_ns;
-		sum_ns += took_ns[i];
+		end = cost_now(f);
+		costs[i] =
+		    (struct cost){end.took_ns - start.took_ns, end.disk_reads - start.disk_reads,
+				  end.faults - start.faults, end.preemptions - start.preemptions};
+		sum_ns += costs[i].took_ns;
+		faults += (uint64_t)costs[i].faults;
 		end_if(map.req.status, map.req.errmsg);
 		if (map.items_n != 1)
 			end_if(-EIO, "a chunk is not mapped");
 	}
-	qsort(took_ns, count, sizeof(took_ns[0]), cmp_u64);
+	reads = reads_now() - reads;
+	qsort(costs, count, sizeof(costs[0]), cmp_cost);
 	printf("%u cold lookups: mean %.0f us, p50 %.0f, p99 %.0f, p99.9 %.0f, worst %.0f us\n",
-	       count, (double)sum_ns / count / 1e3, (double)took_ns[count / 2] / 1e3,
-	       (double)took_ns[count - 1 - count / 100] / 1e3,
-	       (double)took_ns[count - 1 - count / 1000] / 1e3, (double)took_ns[count - 1] / 1e3);
+	       count, (double)sum_ns / count / 1e3, (double)costs[count / 2].took_ns / 1e3,
+	       (double)costs[count - 1 - count / 100].took_ns / 1e3,
+	       (double)costs[count - 1 - count / 1000].took_ns / 1e3,
+	       (double)costs[count - 1].took_ns / 1e3);
+	/* among them those by which a worker wakes the loop, and the loop's own */
+	printf("each: %.3f calls of read, %.3f page faults\n", (double)reads / count,
+	       (double)faults / count);
+	for (uint32_t i = count > 10 ? count - 10 : 0; i < count; i++)
+		printf(
+		    "slow: %.0f us, %ld KiB from the disk, %ld page faults, preempted %ld times\n",
+		    (double)costs[i].took_ns / 1e3, costs[i].disk_reads / 2, costs[i].faults,
+		    costs[i].preemptions);
 	free(pages);
-	free(took_ns);
+	free(costs);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------------- */

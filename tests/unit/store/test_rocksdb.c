@@ -443,15 +443,20 @@ static void test_backup(void **state)
 {
 	struct store_fixture *fx = *state;
 	struct store_fixture copy = {.kind = STORE_ROCKSDB};
-	struct backup_wait w = {.r = {.done = backup_done}};
+	struct backup_wait w = {.r = {.done = backup_done}}, second = w;
 	char errmsg[ERRMSG_LEN];
 
 	scratch_path(copy.path, "backup");
 	w.r.path = copy.path;
 	fill(fx);
+	second.r.path = "/nowhere";
 	metastore_backup(fx->s, &w.r);
+	metastore_backup(fx->s, &second.r);
 	assert_false(w.is_done);
 	sim_run_until(fx->sim.w, &w.is_done);
+	sim_run_until(fx->sim.w, &second.is_done);
+	assert_int_equal(second.r.status, -EBUSY);
+	assert_non_null(strstr(second.r.errmsg, "another backup"));
 	assert_int_equal(w.r.status, 0);
 	assert_int_equal(w.r.commit, 100);
 	assert_int_equal(store_put(fx, "k1", "later"), 0);
