@@ -139,7 +139,7 @@ static int parse_verb(struct parse *p, const char *method)
 		}
 		used = strlen(route->allow);
 		snprintf(route->allow + used, sizeof(route->allow) - used, "%s%s", used ? ", " : "",
-			 info.method);
+			 strcmp(info.method, "GET") ? info.method : "GET, HEAD");
 	}
 	if (!route->allow[0])
 		return not_found(p);

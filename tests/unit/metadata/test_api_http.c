@@ -469,6 +469,45 @@ static void noise_on_the_socket_is_survived(void **state)
 	has(ask(fx, fx->unix_addr, "GET", "/v1/status", "", NULL), 200, "args");
 }
 
+/* Errors do not end a connection: what follows on it is understood. */
+static void a_connection_goes_on_after_errors(void **state)
+{
+	static const char requests[] =
+	    "GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
+	    "POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{"
+	    "PUT /v1/check HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+	    "HEAD /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
+	    "OPTIONS /v1/volumes HTTP/1.1\r\nHost: x\r\n\r\n"
+	    "POST /v1/check HTTP/1.1\r\nHost: x\r\nIdempotency-Key:\r\nContent-Length: 0\r\n\r\n"
+	    "POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Length: 44\r\n\r\n"
+	    "{\"name\":\"v\",\"name\":\"w\",   \"size_bytes\":4096}"
+	    "GET /v1/volumes/%zz HTTP/1.1\r\nHost: x\r\n\r\n"
+	    "GET /v1/volumes/a%2fb%c3 HTTP/1.1\r\nHost: x\r\n\r\n"
+	    "POST /v1/volumes HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+	    "a\r\n{\"name\":\"v\r\n14\r\n\",\"size_bytes\":4096}\r\n0\r\n\r\n"
+	    "GET /v1/nodes?limit=3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	static const int expected[] = {404, 400, 405, 200, 405, 400, 400, 400, 400, 201, 200};
+	struct fixture *fx = *state;
+	struct client *c = client_new(fx->tcp_addr, "", "", "", NULL);
+	const char *at = c->reply;
+
+	snprintf(c->request, sizeof(c->request), "%s", requests);
+	client_start(c);
+	client_wait(fx, c);
+	for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+		at = strstr(at, "HTTP/1.1 ");
+		if (!at)
+			fail_msg("%zu answers only: %s", i, c->reply);
+		at += 9;
+		if (strtol(at, NULL, 10) != expected[i])
+			fail_msg("answer %zu: %.300s", i, at);
+	}
+	assert_non_null(strstr(c->reply, "\r\nAllow: GET, HEAD, POST\r\n"));
+	assert_null(strstr(at, "HTTP/1.1 ")); /* one each */
+	assert_non_null(strstr(at, "\"limit\":3"));
+	free(c);
+}
+
 static void clients_that_left_are_forgotten(void **state)
 {
 	static const char request[] = "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -592,6 +631,7 @@ int main(void)
 	    T(too_many_are_busy),
 	    T(keys_give_the_first_answer),
 	    T(noise_on_the_socket_is_survived),
+	    T(a_connection_goes_on_after_errors),
 	    T(clients_that_left_are_forgotten),
 	    T(close_answers_what_is_under_way),
 	    T(close_in_time_gives_the_answers),
