@@ -66,6 +66,11 @@ static void admit_next(struct cluster *c)
 		admit_finish(op, no(op, -ESHUTDOWN, "the server is stopping"));
 		return;
 	}
+	/* a hello was looked at before it was queued; but a device may come later, by itself */
+	if (!op->info->failed && !cluster_knows_commit(c, op->node, op->node->name, op->info)) {
+		admit_finish(op, no(op, -E_WENT_BACK, "the metadata is older than the device"));
+		return;
+	}
 	if (op->info->cgen_highest <= san_cgen(c->san)) {
 		admit_classify(op);
 		return;

@@ -51,6 +51,7 @@ struct cluster_node {
 	char version[64];
 	struct cluster_addrs nbd, peer;
 	/* not durable */
+	bool met; /* it joined since this server started: its devices may know commits of ours */
 	struct session *session; /* joined; NULL: away */
 	struct uuid start;	 /* of the process that joined last */
 	uint64_t since_wall_ns;	 /* of being online or away */
@@ -108,6 +109,7 @@ struct cluster {
 	uint32_t nodes_n, devices_n; /* devices: all that ever were */
 	uint64_t config_revision;
 	uint64_t started_ns;
+	uint64_t start_commit; /* the last one when this server started */
 	uint64_t takeover_ns; /* how long an owner must be away before another node gets its volume; UINT64_MAX: never by itself */
 	struct list sessions; /* of server.c; joined or not */
 	struct list
@@ -174,6 +176,9 @@ void cluster_nbd_uri(const char *addr, const char *volume, char ret_uri[CLUSTER_
 
 /* A hello. msg is taken. The session is welcomed or refused, in its turn. */
 void cluster_hello(struct cluster *c, struct session *s, uint64_t id, Strata__Hello *msg);
+/* Can the device of this node (NULL: a new one) have heard of that commit? If not the database went back in time, and nothing is served any more. */
+bool cluster_knows_commit(struct cluster *c, const struct cluster_node *node, const char *name,
+			  const Strata__DeviceInfo *i);
 /* The nodes had their moment: hellos are answered from now on. */
 void cluster_settled(struct cluster *c);
 /* True when every node that the registry knows has said hello: no need to wait longer. */

@@ -78,21 +78,15 @@ void cluster_hello(struct cluster *c, struct session *s, uint64_t id, Strata__He
 static int join_check(struct cluster *c, const Strata__Hello *m, char errmsg[ERRMSG_LEN])
 {
 	struct uuid cluster = san_cluster(c->san), theirs = control_get_uuid(m->cluster);
-	uint64_t last = metastore_last_commit(c->store);
+	struct uuid uuid = control_get_uuid(m->node);
+	const struct cluster_node *node = cluster_node_by_uuid(c, &uuid);
 
 	if (m->cluster.len && !uuid_equal(&cluster, &theirs)) {
 		snprintf(errmsg, ERRMSG_LEN, "node %s belongs to another cluster", m->name);
 		return -EPERM;
 	}
 	for (size_t i = 0; i < m->n_devices; i++)
-		if (m->devices[i]->commit > last)
-			cluster_refuse(
-			    c,
-			    "The metadata went back in time: it ends at commit %" PRIu64
-			    ", but device %u of node %s has heard of commit %" PRIu64
-			    ". Stop the server, then put the newest database back, or use "
-			    "rebuild-metadata.",
-			    last, m->devices[i]->number, m->name, m->devices[i]->commit);
+		(void)cluster_knows_commit(c, node, m->name, m->devices[i]);
 	if (c->state == CLUSTER_REFUSING) {
 		memcpy(errmsg, c->refusal, ERRMSG_LEN);
 		return -E_WENT_BACK;
@@ -102,6 +96,35 @@ static int join_check(struct cluster *c, const Strata__Hello *m, char errmsg[ERR
 		return -ESHUTDOWN;
 	}
 	return 0;
+}
+
+/* Commits of this very process count only for who was in touch with it: else a database that went back would pass as soon as it has made as many new commits
+ * as it lost old ones. */
+static uint64_t commit_max(struct cluster *c, const struct cluster_node *node,
+			   const struct cluster_device *d)
+{
+	const struct cluster_node *before = d ? cluster_node_by_no(c, d->node) : NULL;
+
+	if (!d || (node && node->met) || (before && before->met))
+		return metastore_last_commit(c->store);
+	return c->start_commit;
+}
+
+bool cluster_knows_commit(struct cluster *c, const struct cluster_node *node, const char *name,
+			  const Strata__DeviceInfo *i)
+{
+	struct uuid uuid = control_get_uuid(i->uuid);
+	uint64_t last = commit_max(c, node, cluster_device_by_uuid(c, &uuid));
+
+	if (i->commit <= last)
+		return true;
+	cluster_refuse(c,
+		       "The metadata went back in time: it ends at commit %" PRIu64
+		       ", but device %u of node %s has heard of commit %" PRIu64
+		       ". Stop the server, then put the newest database back, or use "
+		       "rebuild-metadata.",
+		       last, i->number, name, i->commit);
+	return false;
 }
 
 bool cluster_all_said_hello(const struct cluster *c)
@@ -345,6 +368,7 @@ static void join_welcome(struct join *j)
 		join_refuse(j, -ENOMEM, "memory is short");
 		return;
 	}
+	n->met = true;
 	n->start = control_get_uuid(j->msg->process);
 	n->since_wall_ns = ioe_wall_ns(c->ioe);
 	j->s->pid = j->msg->pid;

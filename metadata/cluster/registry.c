@@ -44,6 +44,7 @@ void cluster_open(struct cluster_open *op)
 	c->store = op->store;
 	c->state = CLUSTER_STARTING;
 	c->started_ns = ioe_now_ns(c->ioe);
+	c->start_commit = metastore_last_commit(c->store);
 	list_init(&c->nodes);
 	list_init(&c->devices);
 	list_init(&c->pools);
