@@ -147,6 +147,9 @@ struct admin_req {
 	const char *
 	    subject; /* from the path: the name or number of the volume, device, node, pool or job; NULL when the path has none */
 	json_t *args; /* object: path, query and body by name; what was left out has its default, or is not there */
+	/* Idempotency-Key, and a hash of what it stands for that is the same in every process; NULL: none. Two with the same key are not under way at once */
+	const char *key;
+	uint64_t request;
 	void (*done)(struct admin_req *r);
 
 	/* results, by admin_answer(), admin_answer_text() or admin_fail() */

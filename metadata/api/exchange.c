@@ -57,6 +57,8 @@ static void exchange_submit(struct exchange *x)
 	    .verb = x->route.verb,
 	    .subject = x->route.subject,
 	    .args = x->route.args,
+	    .key = x->key[0] ? x->key : NULL,
+	    .request = x->request,
 	    .done = exchange_done,
 	};
 	x->http->cfg.submit(x->http->cfg.submit_arg, &x->req);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "metadata/api/text.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
 
@@ -54,6 +55,8 @@ static void run(struct exec *x)
 
 	if (c->state == CLUSTER_REFUSING && !admin_verb(x->r->verb).while_refused)
 		exec_fail(x, ADMIN_E_REFUSED, "'strata status' says more.", "%s", c->refusal);
+	else if (x->r->key && (x->r->verb == ADMIN_VOLUME_CREATE || x->r->verb == ADMIN_CHECK))
+		exec_once(x, verbs[x->r->verb]);
 	else
 		verbs[x->r->verb](x);
 }
@@ -229,6 +232,19 @@ json_t *exec_time(uint64_t wall_ns)
 	n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(text + n, sizeof(text) - n, ".%03uZ", (unsigned)(wall_ns / 1000000 % 1000));
 	return json_string(text);
+}
+
+json_t *exec_text(const char *text)
+{
+	char *copy = mem_strdup(text);
+	json_t *json = NULL;
+
+	if (copy) {
+		text_clean(copy);
+		json = json_string(copy);
+	}
+	mem_free(copy);
+	return json;
 }
 
 json_t *exec_uuid(const struct uuid *u)

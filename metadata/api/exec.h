@@ -29,11 +29,23 @@ void exec_answer_page(struct exec *x, json_t *items, const char *next);
 bool exec_after_number(struct exec *x, uint64_t *ret_after);
 
 json_t *exec_time(uint64_t wall_ns); /* RFC 3339; null for 0 */
+/* A text from a node, or one that was cut: what is no UTF-8 becomes '?', where json_pack would fail. */
+json_t *exec_text(const char *text);
 json_t *exec_uuid(const struct uuid *u);
 
 struct cluster_node *exec_node(struct exec *x, const char *text, int64_t number);
 json_t *exec_device_json(struct cluster *c, const struct cluster_device *d);
 json_t *exec_job_json(struct admin *a, const struct san_job *job);
+
+json_t *exec_volume_json(struct admin *a, const struct san_volume *v);
+
+/* What is remembered with what the request makes. */
+static inline struct san_once exec_once_of(const struct exec *x)
+{
+	return (struct san_once){.key = x->r->key, .request = x->r->request};
+}
+/* A request with a key of a verb that makes something: was it done before? Then the answer is what it made, else `execute` goes on. */
+void exec_once(struct exec *x, void (*execute)(struct exec *x));
 
 void exec_status(struct exec *x);
 void exec_node_list(struct exec *x);

@@ -42,8 +42,8 @@ static void reason(struct exec_status *op, enum health health, enum admin_code c
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	json_array_append_new(op->reasons,
-			      json_pack("{s:s, s:s, s:s}", "code", admin_code_word(code), "message",
-					text, "hint", hint));
+			      json_pack("{s:s, s:o, s:s}", "code", admin_code_word(code), "message",
+					exec_text(text), "hint", hint));
 }
 
 static uint32_t device_used(struct cluster *c, device_no no)
@@ -201,7 +201,7 @@ static json_t *addrs_json(const struct cluster_addrs *a)
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; list && i < a->n; i++)
-		json_array_append_new(list, json_string(a->list[i]));
+		json_array_append_new(list, exec_text(a->list[i]));
 	return list;
 }
 
@@ -215,10 +215,10 @@ static json_t *node_json(struct cluster *c, const struct cluster_node *n)
 		if (d->node == n->no && d->member == CLUSTER_MEMBER)
 			json_array_append_new(devices, json_integer(d->no));
 	}
-	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:s, s:o, s:o, s:o}", "number", (int)n->no,
+	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "number", (int)n->no,
 			 "name", n->name, "uuid", exec_uuid(&n->uuid), "state",
 			 n->session ? "online" : "away", "since", exec_time(n->since_wall_ns),
-			 "version", n->version, "nbd", addrs_json(&n->nbd), "peer",
+			 "version", exec_text(n->version), "nbd", addrs_json(&n->nbd), "peer",
 			 addrs_json(&n->peer), "devices", devices);
 }
 

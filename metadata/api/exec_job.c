@@ -8,23 +8,39 @@
 
 /* ---- jobs ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* What to do when one has failed. */
+static const char *hint_of(const struct san_job *job)
+{
+	switch (job->kind) {
+	case SAN_JOB_VOLUME_DELETE:
+		return "Mend what is wrong ('strata check' may say more), then delete the volume "
+		       "again, by the same name.";
+	case SAN_JOB_DEVICE_LOSE:
+		return "Mend what is wrong ('strata check' may say more), then remove the device "
+		       "again with --lost.";
+	default:
+		return "";
+	}
+}
+
 json_t *exec_job_json(struct admin *a, const struct san_job *job)
 {
 	json_t *error = json_null(), *result = json_null();
 
 	if (job->state == SAN_JOB_FAILED)
 		error =
-		    json_pack("{s:s, s:s, s:s}", "code",
+		    json_pack("{s:s, s:o, s:s}", "code",
 			      admin_code_word(admin_code_of(job->error ? job->error : -EIO)),
-			      "message", *job->text ? job->text : err_text(job->error), "hint", "");
+			      "message", exec_text(*job->text ? job->text : err_text(job->error)),
+			      "hint", hint_of(job));
 	if (job->state == SAN_JOB_DONE && *job->text) {
 		result = json_loads(job->text, 0, NULL);
 		if (!result)
-			result = json_pack("{s:s}", "text", job->text);
+			result = json_pack("{s:o}", "text", exec_text(job->text));
 	}
-	return json_pack("{s:I, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "id",
+	return json_pack("{s:I, s:s, s:o, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "id",
 			 (json_int_t)job->id, "kind", jobs_kind_name(a->jobs, job->kind), "subject",
-			 job->subject, "state", jobs_state_name(job->state), "done",
+			 exec_text(job->subject), "state", jobs_state_name(job->state), "done",
 			 (json_int_t)job->done_n, "total", (json_int_t)job->total_n, "created",
 			 exec_time(job->created_ns), "ended", exec_time(job->ended_ns), "error",
 			 error, "result", result);
@@ -167,6 +183,7 @@ void exec_check(struct exec *x)
 		return;
 	op->create.kind = SAN_JOB_CHECK;
 	op->create.subject = "";
+	op->create.once = exec_once_of(&op->x);
 	op->create.req.done = check_created;
 	san_job_create(op->x.a->cluster->san, &op->create);
 }
@@ -175,7 +192,9 @@ static void check_created(struct san_req *req)
 {
 	struct exec_check *op = container_of(req, struct exec_check, create.req);
 
-	if (req->status)
+	if (req->status == -EAGAIN)
+		exec_fail(&op->x, ADMIN_E_BUSY, "'strata job list' shows them.", "%s", req->errmsg);
+	else if (req->status)
 		exec_fail_status(&op->x, req->status, "", req->errmsg);
 	else
 		exec_answer(&op->x, 202, json_pack("{s:I}", "job", (json_int_t)op->create.job));
@@ -229,14 +248,13 @@ static void events_done(struct san_req *req)
 	for (uint32_t i = 0; i < n; i++) {
 		const struct san_event *e = &op->events[i];
 
-		json_array_append_new(items,
-				      json_pack("{s:I, s:o, s:s, s:s, s:s}", "id",
-						(json_int_t)e->seq, "time", exec_time(e->wall_ns),
-						"severity",
-						e->severity >= SAN_INFO && e->severity <= SAN_ERROR
-						    ? severities[e->severity]
-						    : "error",
-						"code", e->code, "message", e->text));
+		json_array_append_new(
+		    items, json_pack("{s:I, s:o, s:s, s:o, s:o}", "id", (json_int_t)e->seq, "time",
+				     exec_time(e->wall_ns), "severity",
+				     e->severity >= SAN_INFO && e->severity <= SAN_ERROR
+					 ? severities[e->severity]
+					 : "error",
+				     "code", exec_text(e->code), "message", exec_text(e->text)));
 	}
 	if (n)
 		snprintf(next, sizeof(next), "%" PRIu64, op->events[n - 1].seq);

@@ -248,10 +248,10 @@ static json_t *place_json(struct exec_map *op, const struct place *p, uint64_t i
 	struct cluster_device *d = cluster_device_by_no(c, p->r.dev);
 	struct cluster_node *n = d ? cluster_node_by_no(c, d->node) : NULL;
 
-	return json_pack("{s:i, s:o, s:s, s:I, s:s, s:I, s:I, s:o, s:s, s:o}", "device",
+	return json_pack("{s:i, s:o, s:o, s:I, s:s, s:I, s:I, s:o, s:s, s:o}", "device",
 			 (int)p->r.dev, "device_uuid", d ? exec_uuid(&d->uuid) : json_null(),
-			 "path", d ? d->path : "", "node", (json_int_t)(n ? n->no : 0), "node_name",
-			 n ? n->name : "", "slot", (json_int_t)p->r.slot, "cgen",
+			 "path", exec_text(d ? d->path : ""), "node", (json_int_t)(n ? n->no : 0),
+			 "node_name", n ? n->name : "", "slot", (json_int_t)p->r.slot, "cgen",
 			 (json_int_t)p->r.cgen, "device_offset",
 			 p->is_known ? json_integer((json_int_t)(p->offset + in_chunk))
 				     : json_null(),

@@ -15,7 +15,7 @@ static struct cluster_node *owner_of(struct admin *a, const struct san_volume *v
 	return v->is_open ? cluster_node_by_no(a->cluster, v->owner) : NULL;
 }
 
-static json_t *volume_json(struct admin *a, const struct san_volume *v)
+json_t *exec_volume_json(struct admin *a, const struct san_volume *v)
 {
 	struct cluster_pool *p = cluster_pool_by_no(a->cluster, v->pool);
 	struct cluster_node *owner = owner_of(a, v);
@@ -92,7 +92,7 @@ static void list_done(struct san_req *req)
 
 void exec_volume_list(struct exec *x)
 {
-	list_begin(x, volume_json);
+	list_begin(x, exec_volume_json);
 }
 
 /* ---- show ---------------------------------------------------------------------------------------------------------------------------- */
@@ -129,7 +129,7 @@ static void get_done(struct san_req *req)
 
 void exec_volume_show(struct exec *x)
 {
-	get_begin(x, volume_json);
+	get_begin(x, exec_volume_json);
 }
 
 /* ---- create -------------------------------------------------------------------------------------------------------------------------- */
@@ -168,6 +168,7 @@ void exec_volume_create(struct exec *x)
 	op->create.chunk_shift = p->chunk_shift;
 	op->create.pool = p->no;
 	op->create.write_cache = write_cache_of(admin_text(op->x.r, "write_cache"));
+	op->create.once = exec_once_of(&op->x);
 	op->create.req.done = create_done;
 	san_volume_create(op->x.a->cluster->san, &op->create);
 }
@@ -182,7 +183,7 @@ static void create_done(struct san_req *req)
 	else if (req->status)
 		exec_fail_status(&op->x, req->status, "", req->errmsg);
 	else
-		exec_answer(&op->x, 201, volume_json(op->x.a, &op->create.volume));
+		exec_answer(&op->x, 201, exec_volume_json(op->x.a, &op->create.volume));
 }
 
 /* ---- resize -------------------------------------------------------------------------------------------------------------------------- */
@@ -238,7 +239,7 @@ static void resize_done(struct san_req *req)
 		return;
 	}
 	cluster_volume_news(op->x.a->cluster, &op->set.volume);
-	exec_answer(&op->x, 200, volume_json(op->x.a, &op->set.volume));
+	exec_answer(&op->x, 200, exec_volume_json(op->x.a, &op->set.volume));
 }
 
 /* ---- delete -------------------------------------------------------------------------------------------------------------------------- */
@@ -337,7 +338,7 @@ static void release_looked(struct san_req *req)
 	if (req->status)
 		no_volume(&op->x, req->status, req->errmsg);
 	else
-		exec_answer(&op->x, 200, volume_json(op->x.a, &op->get.volume));
+		exec_answer(&op->x, 200, exec_volume_json(op->x.a, &op->get.volume));
 }
 
 /* ---- exports ------------------------------------------------------------------------------------------------------------------------- */
@@ -348,8 +349,8 @@ static void add_uris(json_t *uris, const struct cluster_node *n, const char *vol
 		char uri[CLUSTER_URI_LEN];
 
 		cluster_nbd_uri(n->nbd.list[i], volume, uri);
-		json_array_append_new(uris, json_pack("{s:i, s:s, s:s}", "node", (int)n->no,
-						      "node_name", n->name, "uri", uri));
+		json_array_append_new(uris, json_pack("{s:i, s:s, s:o}", "node", (int)n->no,
+						      "node_name", n->name, "uri", exec_text(uri)));
 	}
 }
 

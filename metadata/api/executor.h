@@ -9,6 +9,7 @@
  *   exec_stats.c     counters of volumes and nodes, metrics
  *   exec_bench.c     a load on a volume, run by the node that has it
  *   exec_job.c       jobs, events, check, backup
+ *   exec_once.c      requests with a key that an earlier process of the server has done
  *
  * Requests that come before the cluster has settled wait for that; status, events and metrics do not. */
 #ifndef STRATA_METADATA_API_EXECUTOR_H

@@ -288,6 +288,7 @@ static bool take_key(struct exchange *x, const char *method)
 	if (!idem_key_is_valid(key))
 		return false;
 	memcpy(x->key, key, strlen(key) + 1);
+	/* it may be compared with one in the database: no seeds */
 	x->request = hash_u64(hash_u64(hash_bytes(method, strlen(method))) +
 			      hash_bytes(x->uri, strlen(x->uri))) +
 		     hash_bytes(x->body ? x->body : "", x->body_len);

@@ -148,6 +148,8 @@ static void on_settled(void *arg)
 {
 	struct metad *m = arg;
 
+	if (m->cluster.state == CLUSTER_SERVING)
+		jobs_hold(m->jobs, false);
 	admin_settled(&m->admin);
 }
 
@@ -172,6 +174,8 @@ static void nop_done(struct ioe_req *req)
 static void close_front(struct metad *m)
 {
 	m->cluster.state = CLUSTER_STOPPING;
+	if (m->jobs)
+		jobs_hold(m->jobs, true); /* they notice that it ends before they are asked to */
 	m->ending = 1;
 	if (m->has_admin) {
 		m->ending++;

@@ -73,7 +73,8 @@ struct job_kind cluster_check_kind(struct cluster *c)
 				 .name = "check",
 				 .start = check_start,
 				 .stop = check_stop,
-				 .arg = c};
+				 .arg = c,
+				 .alone = true};
 }
 
 static void problem(struct check *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -437,6 +438,12 @@ static void check_end(struct check *k, int status)
 	if (!status && result)
 		text = json_dumps(result, JSON_COMPACT);
 	json_decref(result);
+	if (status == -ECANCELED && k->c->state == CLUSTER_REFUSING)
+		status = -E_WENT_BACK; /* nobody cancelled it */
+	if (!status && k->problems_n)
+		san_event(k->c->san, SAN_ERROR, "check_problems",
+			  "The check found %" PRIu64 " problems; the first: %s", k->problems_n,
+			  k->problems[0]);
 	run->priv = NULL;
 	mem_free(k);
 	if (status)

@@ -78,4 +78,5 @@ const struct job_kind job_check = {
     .name = "check",
     .start = check_start,
     .stop = check_stop,
+    .alone = true,
 };

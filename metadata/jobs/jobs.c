@@ -15,11 +15,15 @@
 enum { PROGRESS_NS = 200 * 1000 * 1000 }; /* how often progress is written, at most */
 
 static void look(struct ioe_hook *h);
+static bool is_its_turn(struct jobs *j, const struct san_job *job);
 static void start(struct jobs *j, const struct san_job *job);
+static void look_again_later(struct jobs *j);
+static void look_again(struct ioe_req *req);
 static void record_write(struct job_active *a);
 static void record_written(struct san_req *req);
 static void over_later(struct ioe_req *req);
 static void active_over(struct job_active *a);
+static void close_step(struct jobs *j);
 static void close_run(struct ioe_req *req);
 
 static const struct job_kind *const built_in[] = {&job_volume_delete, &job_device_lost, &job_check};
@@ -37,6 +41,7 @@ int jobs_new(struct ioe *e, struct san *s, const struct job_kind *kinds, uint32_
 	j->san = s;
 	list_init(&j->active);
 	ioe_hook_init(&j->hook, look);
+	j->held = true;
 	j->kinds_n = kinds_n;
 	if (kinds_n)
 		memcpy(j->kinds, kinds, kinds_n * sizeof(kinds[0]));
@@ -49,6 +54,13 @@ void jobs_wake(struct jobs *j, uint32_t job)
 	(void)job; /* all unfinished ones are looked at */
 	if (!j->closing)
 		ioe_hook_arm(j->ioe, &j->hook);
+}
+
+void jobs_hold(struct jobs *j, bool held)
+{
+	j->held = held;
+	if (!held)
+		jobs_wake(j, 0);
 }
 
 static void ask_to_stop(struct job_active *a)
@@ -69,7 +81,15 @@ void jobs_close(struct jobs *j, void (*done)(void *arg), void *arg)
 	ioe_hook_disarm(&j->hook);
 	list_for_each_safe (l, next, &j->active)
 		ask_to_stop(list_entry(l, struct job_active, link));
-	if (j->active_n == 0)
+	if (j->looking_again)
+		ioe_cancel(j->ioe, &j->again);
+	close_step(j);
+}
+
+/* The last of the jobs, or the timer, has ended. */
+static void close_step(struct jobs *j)
+{
+	if (j->closing && j->active_n == 0 && !j->looking_again)
 		ioe_nop(j->ioe, &j->close_req, close_run);
 }
 
@@ -143,27 +163,32 @@ static struct job_active *active_of(struct jobs *j, uint32_t id)
 	return NULL;
 }
 
-static uint32_t running_n(const struct jobs *j)
+static bool is_its_turn(struct jobs *j, const struct san_job *job)
 {
+	const struct job_kind *kind = kind_of(j, job->kind);
 	uint32_t n = 0;
 
-	list_for_each (l, (struct list *)(uintptr_t)&j->active)
-		n += !list_entry(l, struct job_active, link)->ended;
-	return n;
+	if (job->cancel) /* what was cancelled before it ran takes no place */
+		return true;
+	list_for_each (l, &j->active) {
+		const struct job_active *a = list_entry(l, struct job_active, link);
+
+		if (kind && kind->alone && a->kind == kind)
+			return false;
+		n += !a->ended;
+	}
+	return n < JOBS_RUNNING_MAX;
 }
 
-/* What was cancelled before it ran takes no place. */
 static void look(struct ioe_hook *h)
 {
 	struct jobs *j = container_of(h, struct jobs, hook);
 	uint32_t id = 0;
 	struct san_job job;
 
-	while (san_job_next(j->san, id, &job) == 0 && !j->closing) {
+	while (!j->closing && !j->held && san_job_next(j->san, id, &job) == 0) {
 		id = job.id;
-		if (active_of(j, id))
-			continue;
-		if (job.cancel || running_n(j) < JOBS_RUNNING_MAX)
+		if (!active_of(j, id) && is_its_turn(j, &job))
 			start(j, &job);
 	}
 }
@@ -176,7 +201,8 @@ static void start(struct jobs *j, const struct san_job *job)
 
 	if (!a) {
 		log_warn("memory is too short to start a job", "job=%u", job->id);
-		return; /* with the next one that comes, or ends, it is tried again */
+		look_again_later(j);
+		return;
 	}
 	a->run.job = *job;
 	a->run.jobs = j;
@@ -194,6 +220,23 @@ static void start(struct jobs *j, const struct san_job *job)
 		record_write(a);
 		kind->start(&a->run, kind->arg);
 	}
+}
+
+static void look_again_later(struct jobs *j)
+{
+	if (j->looking_again)
+		return;
+	j->looking_again = true;
+	ioe_timer(j->ioe, &j->again, ioe_now_ns(j->ioe) + JOBS_RETRY_NS, look_again);
+}
+
+static void look_again(struct ioe_req *req)
+{
+	struct jobs *j = container_of(req, struct jobs, again);
+
+	j->looking_again = false;
+	jobs_wake(j, 0);
+	close_step(j);
 }
 
 /* ---- while it runs --------------------------------------------------------------------------------------------------------- */
@@ -232,7 +275,7 @@ void job_end(struct job_run *run, int status, const char *text)
 
 	check(!a->ended);
 	a->ended = true;
-	if (status == -ECANCELED && !run->job.cancel && j->closing) {
+	if (status == -ECANCELED && !run->job.cancel && (j->closing || j->held)) {
 		a->has_record = true; /* it goes on after the next start */
 	} else {
 		run->job.state = status == 0		? SAN_JOB_DONE
@@ -305,6 +348,5 @@ static void active_over(struct job_active *a)
 	j->active_n--;
 	if (!j->closing && !j->stuck)
 		ioe_hook_arm(j->ioe, &j->hook);
-	else if (j->closing && j->active_n == 0)
-		ioe_nop(j->ioe, &j->close_req, close_run);
+	close_step(j);
 }

@@ -5,6 +5,9 @@
  * At most JOBS_RUNNING_MAX run at once, in the order of their ids; the others wait. A job that a restart interrupted is started again and goes on
  * from what the database says: every step is one commit with the job's progress in it, and repeating a step is harmless.
  *
+ * Nothing is started while jobs are held, as they are in the beginning: a job commits, and a server that does not know yet whether its database went
+ * back in time must not (the commits of the jobs would hide it).
+ *
  * The composition root passes san_callbacks.on_job on to jobs_wake(). */
 #ifndef STRATA_METADATA_JOBS_JOBS_H
 #define STRATA_METADATA_JOBS_JOBS_H
@@ -25,6 +28,7 @@ struct job_kind {
 	void (*start)(struct job_run *run, void *arg);
 	void (*stop)(struct job_run *run, void *arg);
 	void *arg;
+	bool alone; /* one at a time; the next one waits */
 };
 
 /* One job being run. */
@@ -39,6 +43,8 @@ struct job_run {
 int jobs_new(struct ioe *e, struct san *s, const struct job_kind *kinds, uint32_t kinds_n,
 	     struct jobs **ret_jobs);
 void jobs_wake(struct jobs *j, uint32_t job);
+/* held: nothing is started, and a job that ends with -ECANCELED though nobody cancelled it leaves its record, as in a shutdown. */
+void jobs_hold(struct jobs *j, bool held);
 /* Stops what runs without ending it (it goes on after the next start), then `done`. Call it before san_close. */
 void jobs_close(struct jobs *j, void (*done)(void *arg), void *arg);
 /* Simulation, after the process was killed: frees the memory and calls nothing. */

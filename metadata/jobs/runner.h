@@ -5,7 +5,9 @@
 
 #include "metadata/jobs/jobs.h"
 
-enum { JOBS_RETRY_NS = 1000 * 1000 * 1000 }; /* after a step that found memory short */
+enum {
+	JOBS_RETRY_NS = 1000 * 1000 * 1000
+}; /* after a step that found memory short, or what it needs in use */
 
 struct job_active {
 	struct job_run run; /* first: what a kind gets */
@@ -29,9 +31,10 @@ struct jobs {
 	struct list active;
 	uint32_t active_n;
 	struct ioe_hook hook; /* look for jobs to start */
-	struct ioe_req close_req;
-	bool closing;
-	bool stuck; /* records cannot be written: nothing is started any more */
+	struct ioe_req close_req, again;
+	bool held, closing;
+	bool looking_again; /* later, when there may be more memory */
+	bool stuck;	    /* records cannot be written: nothing is started any more */
 	void (*closed)(void *arg);
 	void *closed_arg;
 	uint32_t kinds_n;

@@ -34,9 +34,9 @@ static void stepped(struct san_req *req)
 		job_end_recorded(&a->run);
 	else if (a->run.stopping)
 		job_end(&a->run, -ECANCELED, NULL);
-	else if (req->status == 0)
+	else if (req->status == 0 && !a->step.wait)
 		step(a);
-	else if (req->status == -ENOMEM)
+	else if (req->status == 0 || req->status == -ENOMEM)
 		ioe_timer(e, &a->retry, ioe_now_ns(e) + JOBS_RETRY_NS, step_again);
 	else
 		job_end(&a->run, req->status, req->errmsg);
@@ -52,7 +52,7 @@ static void step_again(struct ioe_req *req)
 		step(a);
 }
 
-/* Between two steps it notices by itself; in the pause after a failure it is to be woken. */
+/* Between two steps it notices by itself; in a pause it is to be woken. */
 static void steps_stop(struct job_run *run, void *arg)
 {
 	struct job_active *a = job_active_of(run);

@@ -97,6 +97,7 @@ static enum exec check_exec(struct san *s, struct san_req *req)
 	/* what is in this batch, or in one that comes, has changed since */
 	run->seq = s->txn.seq;
 	run->layers_gone = s->layers_gone;
+	check_records_begin(s);
 	idtab_for_each (l, &s->layers) {
 		l->touched = txn_has(s, &l->obj);
 		l->counted = false;
@@ -163,7 +164,7 @@ static void next_table(struct check_run *run)
 
 	if (run->table == TABLES) {
 		compare_slots(run);
-		check_counts(run);
+		check_records_end(run);
 		check_end(run, 0);
 		return;
 	}
@@ -181,6 +182,10 @@ static void table_scanned(struct scan *sc)
 	}
 	for (uint32_t i = 0; i < sc->m.items_n; i++)
 		tables[run->table].look(run, &sc->items[i]);
+	if (run->status) {
+		check_end(run, run->status);
+		return;
+	}
 	if (run->r->progress && tables[run->table].table == SCHEMA_MAP)
 		run->r->progress(run->r);
 	if (sc->m.more) {
@@ -318,6 +323,10 @@ static void check_map_page(struct check_run *run, const struct metastore_item *i
 	if (!l)
 		return;
 	r = schema_map_decode(i->key, i->value, &body);
+	if (r == -ENOMEM) { /* says nothing about the page */
+		run->status = r;
+		return;
+	}
 	if (r) {
 		check_problem(run, "map page %u of layer %u cannot be used: %s", no, layer,
 			      err_text(r));

@@ -16,8 +16,7 @@ struct check_run {
 	/* the map: the layer being read, and what was counted of it */
 	layer_id layer;
 	struct schema_usage count;
-	/* records of objects that did not change, by table */
-	uint32_t names_n, volumes_n, layers_n, devices_n, spaces_n;
+	int status; /* not 0: it cannot go on */
 };
 
 void check_problem(struct check_run *run, const char *fmt, ...)
@@ -33,7 +32,8 @@ void check_layer(struct check_run *run, const struct metastore_item *i);
 void check_usage(struct check_run *run, const struct metastore_item *i);
 void check_device(struct check_run *run, const struct metastore_item *i);
 void check_space(struct check_run *run, const struct metastore_item *i);
-/* All tables were read: is anything resident that the database does not have? */
-void check_counts(struct check_run *run);
+/* Nothing was found yet; and, when all tables were read: is anything resident that the database does not have? */
+void check_records_begin(struct san *s);
+void check_records_end(struct check_run *run);
 
 #endif

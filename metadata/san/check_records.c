@@ -24,7 +24,7 @@ void check_name(struct check_run *run, const struct metastore_item *i)
 	if (vol && check_changed(run, &vol->obj))
 		return;
 	if (vol && vol->v.state == SAN_VOLUME_READY && strcmp(vol->v.name, name) == 0)
-		run->names_n++;
+		vol->name_seen = true;
 	else if (vol || !check_lenient(run))
 		check_problem(run, "the name %s is in the index for volume %u, which is not so",
 			      name, id);
@@ -46,7 +46,7 @@ void check_volume(struct check_run *run, const struct metastore_item *i)
 	}
 	if (check_changed(run, &vol->obj))
 		return;
-	run->volumes_n++;
+	vol->obj.seen = true;
 	k = schema_key_32(SCHEMA_VOLUME, id);
 	if (!same(i, bytes, volume_encode(vol, &k, bytes)))
 		check_problem(run, "the record of volume %s differs from what is in memory",
@@ -73,7 +73,7 @@ void check_layer(struct check_run *run, const struct metastore_item *i)
 	}
 	if (check_changed(run, &l->obj))
 		return;
-	run->layers_n++;
+	l->obj.seen = true;
 	k = schema_key_32(SCHEMA_LAYER, l->id);
 	if (!same(i, bytes, layer_encode(l, &k, bytes)))
 		check_problem(run, "the record of layer %u differs from what is in memory", l->id);
@@ -90,6 +90,7 @@ void check_usage(struct check_run *run, const struct metastore_item *i)
 			check_problem(run, "there is a usage record of a layer that is not known");
 		return;
 	}
+	l->usage_seen = true;
 	k = schema_key_32(SCHEMA_USAGE, l->id);
 	if (!same(i, bytes, schema_usage_encode(&l->n, &k, bytes)))
 		check_problem(run, "the usage record of layer %u differs from what is in memory",
@@ -111,7 +112,7 @@ void check_device(struct check_run *run, const struct metastore_item *i)
 	}
 	if (check_changed(run, &d->obj))
 		return;
-	run->devices_n++;
+	d->obj.seen = true;
 	k = schema_key_dev(SCHEMA_DEVICE, no);
 	if (!same(i, bytes, san_device_encode(d, &k, bytes)))
 		check_problem(run, "the record of device %u differs from what is in memory", no);
@@ -133,41 +134,63 @@ void check_space(struct check_run *run, const struct metastore_item *i)
 	}
 	if (check_changed(run, &d->pages[page].obj))
 		return;
-	run->spaces_n++;
+	d->pages[page].obj.seen = true;
 	k = schema_key_dev_32(SCHEMA_SPACE, no, page);
 	if (!same(i, bytes, space_encode(&d->pages[page], &k, bytes)))
 		check_problem(run, "space page %u of device %u differs from what is in memory",
 			      page, no);
 }
 
-static void check_count(struct check_run *run, const char *what, uint32_t resident, uint32_t seen)
+/* ---- what the database does not have ---------------------------------------------------------------------------------------- */
+
+void check_records_begin(struct san *s)
 {
-	if (resident != seen)
-		check_problem(run, "of %u %s in memory the database has %u", resident, what, seen);
+	struct volume *vol;
+	struct layer *l;
+	struct device *d;
+
+	idtab_for_each (vol, &s->volumes)
+		vol->obj.seen = vol->name_seen = false;
+	idtab_for_each (l, &s->layers)
+		l->obj.seen = l->usage_seen = false;
+	idtab_for_each (d, &s->devices) {
+		d->obj.seen = false;
+		for (uint32_t i = 0; i < d->pages_n; i++)
+			d->pages[i].obj.seen = false;
+	}
 }
 
-void check_counts(struct check_run *run)
+/* What changed since it was looked for, or before, may or may not have been found. */
+static bool is_missing(const struct check_run *run, const struct txn_obj *o, bool seen)
 {
-	uint32_t names_n = 0, volumes_n = 0, layers_n = 0, devices_n = 0, spaces_n = 0;
+	return !seen && !check_changed(run, o);
+}
+
+void check_records_end(struct check_run *run)
+{
 	struct volume *vol;
 	struct layer *l;
 	struct device *d;
 
 	idtab_for_each (vol, &run->s->volumes) {
-		volumes_n += !check_changed(run, &vol->obj);
-		names_n += !check_changed(run, &vol->obj) && vol->v.state == SAN_VOLUME_READY;
+		if (is_missing(run, &vol->obj, vol->obj.seen))
+			check_problem(run, "volume %u has no record", vol->v.id);
+		if (vol->v.state == SAN_VOLUME_READY && is_missing(run, &vol->obj, vol->name_seen))
+			check_problem(run, "volume %s is not in the index of names", vol->v.name);
 	}
-	idtab_for_each (l, &run->s->layers)
-		layers_n += !check_changed(run, &l->obj);
+	idtab_for_each (l, &run->s->layers) {
+		if (is_missing(run, &l->obj, l->obj.seen))
+			check_problem(run, "layer %u has no record", l->id);
+		if (l->n.entries_n > 0 && is_missing(run, &l->obj, l->usage_seen))
+			check_problem(run, "layer %u has no usage record", l->id);
+	}
 	idtab_for_each (d, &run->s->devices) {
-		devices_n += !check_changed(run, &d->obj);
+		if (is_missing(run, &d->obj, d->obj.seen))
+			check_problem(run, "device %u has no record", d->no);
 		for (uint32_t i = 0; i < d->pages_n; i++)
-			spaces_n +=
-			    !check_changed(run, &d->pages[i].obj) && d->pages[i].taken_n > 0;
+			if (d->pages[i].taken_n > 0 &&
+			    is_missing(run, &d->pages[i].obj, d->pages[i].obj.seen))
+				check_problem(run, "space page %u of device %u is missing", i,
+					      d->no);
 	}
-	check_count(run, "names", names_n, run->names_n);
-	check_count(run, "volumes", volumes_n, run->volumes_n);
-	check_count(run, "layers", layers_n, run->layers_n);
-	check_count(run, "devices", devices_n, run->devices_n);
-	check_count(run, "space pages", spaces_n, run->spaces_n);
 }

@@ -287,6 +287,9 @@ static enum exec lose_exec(struct san *s, struct san_req *req)
 	job_add(s, job, SAN_JOB_DEVICE_LOSE, (uint64_t[SAN_JOB_ARGS]){r->dev}, subject);
 	job->j.total_n = d->used_n + d->freeing_n;
 	d->lose_job = r->job = job->j.id;
+	d->lose_phase =
+	    0; /* one before may have failed half-way, at something that is mended now */
+	d->lose_after.len = 0;
 	txn_mark(s, &d->obj);
 	records_add(s, r->also, r->also_n);
 	return EXEC_DONE;

@@ -118,12 +118,16 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 	struct san_job_create *r = container_of(req, struct san_job_create, req);
 	struct job *job;
 
-	if (!txn_fits(s, 1, JOB_SMALLS))
+	if (!txn_fits(s, 1, JOB_SMALLS + ONCE_SMALLS))
 		return EXEC_MORE;
+	if (s->jobs.n - s->jobs_ended_n >= SAN_JOBS_UNFINISHED_MAX)
+		return san_op_fail(req, -EAGAIN, "%u jobs have not ended yet",
+				   s->jobs.n - s->jobs_ended_n);
 	job = job_new(s);
 	if (!job)
 		return san_op_fail(req, -ENOMEM, "out of memory");
 	job_add(s, job, r->kind, r->args, r->subject);
+	once_put(s, &r->once, SAN_ONCE_JOB, job->j.id);
 	r->job = job->j.id;
 	return EXEC_DONE;
 }
@@ -131,7 +135,7 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 void san_job_create(struct san *s, struct san_job_create *r)
 {
 	san_op_begin(s, &r->req, create_exec, NULL);
-	if (strlen(r->subject) > NAME_LEN_MAX)
+	if (strlen(r->subject) > NAME_LEN_MAX || !once_ok(&r->once))
 		san_op_refuse(&r->req, -EINVAL);
 	else
 		san_op_write(&r->req);
@@ -225,7 +229,8 @@ int san_job_next(const struct san *s, uint32_t after, struct san_job *ret_job)
 	const struct job *job;
 
 	for (uint32_t id = after; (job = idtab_above(&s->jobs, id)); id = job->j.id) {
-		if (job_ended(&job->j))
+		/* not before it is durable: what its steps read from the database might lack what was committed with it */
+		if (job_ended(&job->j) || txn_has(s, &job->obj))
 			continue;
 		*ret_job = job->j;
 		return 0;

@@ -37,6 +37,7 @@ static int load_volume(struct load *ld, const struct metastore_item *i);
 static int load_layer(struct load *ld, const struct metastore_item *i);
 static int load_usage(struct load *ld, const struct metastore_item *i);
 static int load_job(struct load *ld, const struct metastore_item *i);
+static int load_once(struct load *ld, const struct metastore_item *i);
 static int link_volumes(struct load *ld);
 static void load_end(struct load *ld, int status);
 
@@ -48,6 +49,7 @@ static const struct {
     {SCHEMA_DEVICE, "device", load_device}, {SCHEMA_SPACE, "space page", load_space},
     {SCHEMA_VOLUME, "volume", load_volume}, {SCHEMA_LAYER, "layer", load_layer},
     {SCHEMA_USAGE, "usage", load_usage},    {SCHEMA_JOB, "job", load_job},
+    {SCHEMA_ONCE, "key", load_once},
 };
 
 enum { SCAN_ITEMS = 512, SCAN_BYTES = 1 << 20 };
@@ -72,7 +74,8 @@ static struct san *san_new(const struct san_config *cfg)
 	txn_init(s);
 	s->txn.arena = mem_alloc(TXN_ARENA_LEN);
 	s->events.events = mem_zalloc_array(SAN_EVENTS_WAITING_MAX, sizeof(s->events.events[0]));
-	if (s->txn.arena && s->events.events && htab_init(&s->names, 64) == 0 &&
+	s->once = mem_zalloc_array(SAN_ONCE_KEPT, sizeof(s->once[0]));
+	if (s->txn.arena && s->events.events && s->once && htab_init(&s->names, 64) == 0 &&
 	    cache_init(s, cfg->cache_bytes) == 0)
 		return s;
 	san_free(s);
@@ -324,6 +327,14 @@ static int load_job(struct load *ld, const struct metastore_item *i)
 	if (r)
 		return r;
 	return j.id == 0 || j.id > ld->s->cluster.job ? -E_FORMAT : job_load(ld->s, &j);
+}
+
+static int load_once(struct load *ld, const struct metastore_item *i)
+{
+	struct schema_once rec;
+	int r = schema_once_decode(i->key, i->value, &rec);
+
+	return r ? r : once_load(ld->s, &rec);
 }
 
 static int link_volumes(struct load *ld)

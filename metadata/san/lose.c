@@ -157,7 +157,6 @@ static enum exec lose_exec(struct san *s, struct san_req *req)
 		st->r->finished = true;
 		return EXEC_DONE;
 	}
-	job->j.state = SAN_JOB_RUNNING;
 	if (st->phase == PHASE_MAP)
 		return lose_entries(s, st, d, job);
 	if (st->phase == PHASE_INTENTS && st->scan->m.items_n > 0)
@@ -214,6 +213,7 @@ static enum exec lose_entries(struct san *s, struct job_step *st, struct device 
 {
 	uint32_t left = STEP_CHANGES;
 
+	job->j.state = SAN_JOB_RUNNING;
 	job_mark(s, job);
 	for (uint32_t i = 0; i < st->set->n; i++) {
 		const struct page_ref *ref = &st->set->refs[i];
@@ -231,6 +231,7 @@ static enum exec lose_intents(struct san *s, struct job_step *st, struct device 
 {
 	uint64_t done_n = job->j.done_n;
 
+	job->j.state = SAN_JOB_RUNNING;
 	job_mark(s, job);
 	for (uint32_t i = 0; i < st->scan->m.items_n; i++) {
 		device_no dev;
@@ -266,8 +267,9 @@ static enum exec lose_record(struct san *s, struct job_step *st, struct device *
 		return EXEC_DONE;
 	}
 	if (!san_device_leave(s, d)) {
-		job_mark(s, job);
-		return EXEC_DONE; /* a check or a pull looks at it: again in the next step */
+		/* a check or a pull looks at it, which takes its time; or it is part of this very batch */
+		st->r->wait = d->pulling || d->touched;
+		return EXEC_DONE;
 	}
 	step_finish(s, &st->r->req, job);
 	return EXEC_DONE;

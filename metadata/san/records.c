@@ -542,3 +542,55 @@ int schema_event_decode(struct metastore_bytes key, struct metastore_bytes value
 		return -E_FORMAT;
 	return 0;
 }
+
+/* ---- once ----------------------------------------------------------------------------------------------------------------- */
+
+struct once_value {
+	struct record_head h;
+	struct le64 request, wall_ns;
+	struct le32 id;
+	uint8_t what, key_len, reserved[2];
+	char key[];
+};
+static_assert(sizeof(struct once_value) == 32, "no padding");
+static_assert(sizeof(struct once_value) + SAN_ONCE_KEY_MAX <= SCHEMA_SMALL_MAX, "fits");
+enum { ONCE_VERSION = 1 };
+
+size_t schema_once_encode(const struct schema_once *o, const struct schema_key *k, uint8_t *out)
+{
+	struct once_value *v = (struct once_value *)out;
+	size_t key_len = strlen(o->key);
+
+	*v = (struct once_value){
+	    .request = to_le64(o->request),
+	    .wall_ns = to_le64(o->wall_ns),
+	    .id = to_le32(o->id),
+	    .what = (uint8_t)o->what,
+	    .key_len = (uint8_t)key_len,
+	};
+	memcpy(v->key, o->key, key_len);
+	record_seal(&v->h, ONCE_VERSION, k, sizeof(*v) + key_len);
+	return sizeof(*v) + key_len;
+}
+
+int schema_once_decode(struct metastore_bytes key, struct metastore_bytes value,
+		       struct schema_once *ret_o)
+{
+	const struct once_value *v = value.data;
+	int r = record_open(key, value, ONCE_VERSION, sizeof(*v), SCHEMA_SMALL_MAX);
+
+	if (r)
+		return r;
+	*ret_o = (struct schema_once){
+	    .request = get_le64(v->request),
+	    .wall_ns = get_le64(v->wall_ns),
+	    .what = v->what,
+	    .id = get_le32(v->id),
+	};
+	if (value.len != sizeof(*v) + v->key_len || v->key_len == 0 || v->what < SAN_ONCE_VOLUME ||
+	    v->what > SAN_ONCE_JOB || !bytes_are_zero(v->reserved, sizeof(v->reserved)) ||
+	    !schema_key_get_64(key, &ret_o->seq) || ret_o->seq == 0 ||
+	    !text_get(v->key, v->key_len, SAN_ONCE_KEY_MAX, ret_o->key))
+		return -E_FORMAT;
+	return 0;
+}

@@ -214,6 +214,7 @@ void san_free(struct san *s)
 	idtab_free(&s->pools);
 	htab_free(&s->names);
 	mem_free(s->events.events);
+	mem_free(s->once);
 	mem_free(s->txn.arena);
 	mem_free(s);
 }

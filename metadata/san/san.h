@@ -37,13 +37,17 @@
 struct san;
 
 enum {
-	SAN_CHUNKS_MAX = 1024,	 /* chunks or items in one map request */
-	SAN_LIST_MAX = 1000,	 /* items in one page of a list */
-	SAN_FREES_MAX = 1024,	 /* frees of one device handed out at a time */
-	SAN_RECORDS_MAX = 64,	 /* changes of other modules in one request */
-	SAN_EVENTS_KEPT = 10000, /* older ones are dropped */
-	SAN_JOBS_KEPT = 1000,	 /* finished ones; older ones are dropped */
+	SAN_CHUNKS_MAX = 1024,		/* chunks or items in one map request */
+	SAN_LIST_MAX = 1000,		/* items in one page of a list */
+	SAN_FREES_MAX = 1024,		/* frees of one device handed out at a time */
+	SAN_RECORDS_MAX = 64,		/* changes of other modules in one request */
+	SAN_EVENTS_KEPT = 10000,	/* older ones are dropped */
+	SAN_JOBS_KEPT = 1000,		/* finished ones; older ones are dropped */
+	SAN_JOBS_UNFINISHED_MAX = 1000, /* then san_job_create refuses */
+	SAN_ONCE_KEPT = 1024,		/* keys of requests that are to be done once */
+	SAN_ONCE_KEY_MAX = 64,
 };
+#define SAN_ONCE_KEPT_NS (24 * 3600 * 1000000000ULL)
 
 /* Head of every request. */
 struct san_req {
@@ -56,6 +60,24 @@ struct san_req {
 	struct list link;
 	uint64_t priv[8];
 };
+
+/* A client that got no answer asks again, and may then find another process of this server. A request that names a key is remembered with what it made, in
+ * the commit that makes it: the last SAN_ONCE_KEPT of them, for SAN_ONCE_KEPT_NS. It is for the caller to ask (san_once_get) before it repeats one, and
+ * to see to it that two with the same key are not under way at once. */
+enum san_once_what { SAN_ONCE_VOLUME = 1, SAN_ONCE_JOB = 2 };
+struct san_once {
+	const char *key;  /* 1 to SAN_ONCE_KEY_MAX bytes; NULL: none */
+	uint64_t request; /* tells it from another one with the same key */
+};
+struct san_once_get {
+	struct san_req req;
+	const char *key;
+	/* results; -ENOENT */
+	uint64_t request;
+	enum san_once_what what;
+	uint32_t id; /* of the volume, of the job */
+};
+void san_once_get(struct san *s, struct san_once_get *r);
 
 /* ---- life -------------------------------------------------------------------------------------------------------------- */
 
@@ -217,6 +239,7 @@ struct san_volume_create {
 	uint32_t chunk_shift;  /* the pool's */
 	uint32_t pool, policy;
 	enum san_write_cache write_cache;
+	struct san_once once;
 	struct san_volume volume; /* result */
 };
 void san_volume_create(struct san *s, struct san_volume_create *r);
@@ -242,7 +265,7 @@ struct san_volume_set {
 void san_volume_set(struct san *s, struct san_volume_set *r);
 
 /* The volume is gone for everybody at once, and its name is free again; a job frees its slots. Until that is done it can be got by id, with state
- * DELETING. Again by id: the same job. -ENOENT; -E_IN_USE while it is open; -ENOTEMPTY with dependents, which errmsg names. */
+ * DELETING. Again by id: the same job; once that has failed, by id or name: a new one. -ENOENT; -E_IN_USE while it is open; -ENOTEMPTY with dependents, which errmsg names. */
 struct san_volume_delete {
 	struct san_req req;
 	const char *name; /* NULL: by id */
@@ -487,8 +510,10 @@ struct san_job_create {
 	uint32_t kind;
 	uint64_t args[SAN_JOB_ARGS];
 	const char *subject;
+	struct san_once once;
 	uint32_t job; /* result */
 };
+/* -EAGAIN: SAN_JOBS_UNFINISHED_MAX have not ended. */
 void san_job_create(struct san *s, struct san_job_create *r);
 
 /* Progress, state, error and text of an unfinished job become those of `job` (matched by id); kind, args, subject and created_ns stay.
@@ -517,7 +542,7 @@ struct san_job_list { /* ids above `after`, in order */
 	void *priv;
 };
 void san_job_list(struct san *s, struct san_job_list *r);
-/* The unfinished one with the smallest id above `after`; -ENOENT. */
+/* The unfinished one with the smallest id above `after`, unless its record is just being committed (on_job comes after that for what is new); -ENOENT. */
 int san_job_next(const struct san *s, uint32_t after, struct san_job *ret_job);
 struct san_job_get {
 	struct san_req req;
@@ -530,7 +555,9 @@ void san_job_get(struct san *s, struct san_job_get *r);
 struct san_job_step {
 	struct san_req req;
 	uint32_t job;
-	bool finished; /* result: the work is done, and the job's state with it */
+	/* results */
+	bool finished; /* the work is done, and the job's state with it */
+	bool wait;     /* what it needs is in use: no step for a moment */
 	void *priv;
 };
 void san_volume_delete_step(struct san *s, struct san_job_step *r);

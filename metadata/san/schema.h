@@ -13,6 +13,7 @@
  *   'm' layer32 page32               map page: 256 chunks; absent when none is mapped
  *   'j' job32                        job
  *   'e' seq64                        event
+ *   'o' seq64                        a request that was to be done once: its key, and what it made
  *   capital letters                  the registry's (san_records)
  *
  * Values are little-endian. Each begins with {crc, version}; the crc (CRC32C) covers the key and everything behind itself, so a value under a wrong
@@ -48,6 +49,7 @@ enum schema_table {
 	SCHEMA_MAP = 'm',
 	SCHEMA_JOB = 'j',
 	SCHEMA_EVENT = 'e',
+	SCHEMA_ONCE = 'o',
 };
 
 struct schema_key schema_key_table(enum schema_table t); /* the prefix of the whole table */
@@ -107,6 +109,14 @@ struct schema_usage {
 	uint64_t entries_n;
 };
 
+struct schema_once {
+	uint64_t seq;
+	uint64_t request, wall_ns;
+	enum san_once_what what;
+	uint32_t id;
+	char key[SAN_ONCE_KEY_MAX + 1];
+};
+
 /* Each returns the length written to out (SCHEMA_SMALL_MAX, jobs SCHEMA_JOB_MAX), or decodes a value found under the key. */
 size_t schema_cluster_encode(const struct schema_cluster *c, const struct schema_key *k,
 			     uint8_t *out);
@@ -134,6 +144,9 @@ int schema_usage_decode(struct metastore_bytes key, struct metastore_bytes value
 size_t schema_job_encode(const struct san_job *j, const struct schema_key *k, uint8_t *out);
 int schema_job_decode(struct metastore_bytes key, struct metastore_bytes value,
 		      struct san_job *ret_j);
+size_t schema_once_encode(const struct schema_once *o, const struct schema_key *k, uint8_t *out);
+int schema_once_decode(struct metastore_bytes key, struct metastore_bytes value,
+		       struct schema_once *ret_o);
 size_t schema_event_encode(const struct san_event *e, const struct schema_key *k, uint8_t *out);
 int schema_event_decode(struct metastore_bytes key, struct metastore_bytes value,
 			struct san_event *ret_e);

@@ -10,6 +10,7 @@
  *   lookup.c     reading the map             alloc.c, update.c    changing it
  *   frees.c      two-phase free              delete.c, lose.c     steps of the long jobs
  *   jobrec.c     job records                 event.c     events               check.c    consistency
+ *   once.c       requests that are done once
  *
  * A request is executed as a whole, against the resident state, by its `exec` function:
  *   - a read at the end of the turn in which everything it needs is there. If what it saw is part of the batch that is being committed, it is
@@ -83,6 +84,7 @@ struct txn_obj {
 	const struct txn_obj_type *type;
 	struct list link;
 	uint64_t seq; /* of the last batch it was part of */
+	bool seen;    /* check.c: its record was found */
 };
 
 enum note { NOTE_JOB, NOTE_LAYER, NOTE_LAYER_DELETED };
@@ -314,6 +316,7 @@ struct layer {
 	struct schema_usage n;
 	bool touched; /* check.c: changed since the check began */
 	bool counted; /* check.c: its pages were seen */
+	bool usage_seen;
 };
 
 struct volume {
@@ -324,6 +327,7 @@ struct volume {
 	struct layer *head;
 	bool gone;
 	uint32_t purge_page; /* delete.c: pages below are known to be gone */
+	bool name_seen;	     /* check.c */
 };
 enum { VOLUME_SMALLS = 2, LAYER_SMALLS = 2, DEVICE_SMALLS = 1 };
 
@@ -391,6 +395,12 @@ static inline bool job_ended(const struct san_job *j)
 	return j->state >= SAN_JOB_DONE;
 }
 
+/* Remembers what a request with a key made (nothing without one); there must be room. */
+enum { ONCE_SMALLS = 2 }; /* the new one, and the old one that goes */
+bool once_ok(const struct san_once *o);
+void once_put(struct san *s, const struct san_once *o, enum san_once_what what, uint32_t id);
+int once_load(struct san *s, const struct schema_once *rec);
+
 struct event_queue {
 	struct san_event *events; /* SAN_EVENTS_WAITING_MAX */
 	uint32_t n;
@@ -440,6 +450,8 @@ struct san {
 	struct htab names;
 	uint32_t jobs_ended_n;
 	struct event_queue events;
+	struct schema_once *once; /* SAN_ONCE_KEPT, by number; seq 0: none */
+	uint64_t once_last;	  /* number of the last one */
 	struct san_check *check;
 	uint64_t layers_gone; /* how many since san_open */
 	bool tell;	      /* some device may have something to be told */

@@ -27,7 +27,7 @@ struct job_step *step_begin(struct san *s, struct san_job_step *r, uint32_t kind
 	struct job_step *st;
 
 	r->priv = NULL;
-	r->finished = false;
+	r->finished = r->wait = false;
 	san_op_begin(s, &r->req, exec, step_cleanup);
 	if (!job || job->j.kind != kind) {
 		san_op_refuse(&r->req, -ENOENT);

@@ -173,6 +173,9 @@ void txn_note(struct san *s, enum note what, uint32_t id)
 {
 	struct txn *t = &s->txn;
 
+	for (uint32_t i = 0; i < t->notes_n; i++)
+		if (t->notes[i].what == what && t->notes[i].id == id)
+			return; /* so there are no more of them than objects in the batch */
 	check(t->notes_n < METASTORE_BATCH_MAX);
 	t->notes[t->notes_n].what = what;
 	t->notes[t->notes_n++].id = id;

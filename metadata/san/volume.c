@@ -250,6 +250,8 @@ static bool create_fits(struct san_volume_create *r)
 		san_op_fail(&r->req, -EINVAL, "chunks are 1 MiB or 4 MiB");
 	else if ((unsigned)r->write_cache > SAN_CACHE_WRITETHROUGH)
 		san_op_fail(&r->req, -EINVAL, "there is no such write cache mode");
+	else if (!once_ok(&r->once))
+		san_op_fail(&r->req, -EINVAL, "a key has 1 to 64 bytes");
 	return r->req.status == 0;
 }
 
@@ -269,7 +271,7 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 	struct schema_layer rec = {.size_bytes = r->size_bytes};
 	struct volume *vol;
 
-	if (!txn_fits(s, 0, VOLUME_SMALLS + LAYER_SMALLS) || s->txn.names_deleted)
+	if (!txn_fits(s, 0, VOLUME_SMALLS + LAYER_SMALLS + ONCE_SMALLS) || s->txn.names_deleted)
 		return EXEC_MORE;
 	if (volume_by_name(s, r->name))
 		return san_op_fail(req, -EEXIST, "there is a volume %s already", r->name);
@@ -299,6 +301,7 @@ static enum exec create_exec(struct san *s, struct san_req *req)
 	volume_mark(s, vol);
 	layer_mark(s, vol->head);
 	txn_note(s, NOTE_LAYER, v.head);
+	once_put(s, &r->once, SAN_ONCE_VOLUME, v.id);
 	volume_fill(vol, &r->volume);
 	return EXEC_DONE;
 }
@@ -395,11 +398,26 @@ static enum exec refuse_dependents(struct san *s, struct san_req *req, const str
 	return san_op_fail(req, -ENOTEMPTY, "other volumes depend on %s: %s", vol->v.name, names);
 }
 
+/* One of that name whose deletion failed: it has no name any more, but that is how people call it. */
+static struct volume *half_deleted(const struct san *s, const char *name)
+{
+	struct volume *vol;
+
+	idtab_for_each (vol, &s->volumes)
+		if (vol->v.state == SAN_VOLUME_DELETING && strcmp(vol->v.name, name) == 0 &&
+		    !job_unfinished(s, vol->v.delete_job))
+			return vol;
+	return NULL;
+}
+
 static enum exec delete_exec(struct san *s, struct san_req *req)
 {
 	struct san_volume_delete *r = container_of(req, struct san_volume_delete, req);
 	struct volume *vol = r->name ? volume_by_name(s, r->name) : volume_by_id(s, r->id);
 	struct job *job;
+
+	if (!vol && r->name)
+		vol = half_deleted(s, r->name);
 
 	if (!txn_fits(s, 1, VOLUME_SMALLS + LAYER_SMALLS + JOB_SMALLS))
 		return EXEC_MORE;

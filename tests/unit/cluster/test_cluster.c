@@ -657,6 +657,281 @@ static void a_database_that_went_back_in_time_is_refused(void **state)
 	cworld_free(&w);
 }
 
+/* A volume with some hundred chunks whose deletion has just begun. */
+static void begin_deletion(uint64_t seed)
+{
+	struct cworld_call *v, *a;
+
+	begin(seed, 1);
+	cworld_volume_create(&w, "vm1", 1024 * (uint64_t)MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 500, a), 0);
+	assert_int_equal(cworld_close(&w, 1, v), 0);
+	cworld_run(&w, SEC);
+	mem_free(a);
+	mem_free(v);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_DELETE, "vm1", NULL, NULL), 202);
+}
+
+/* A job that goes on after a start commits; were it to do so before the nodes have said hello, the database would catch up with what they remember. */
+static void no_job_hides_that_it_went_back(void **state)
+{
+	json_t *answer;
+	uint64_t last;
+
+	(void)state;
+	begin_deletion(31);
+	cworld_metad_kill(&w);
+	cworld_node_kill(&w, 1);
+	cworld_metad_start(&w);
+	last = metastore_last_commit(w.store);
+	mock_medium("/n1-disk1")->commit = last + 2;
+	cworld_run(&w, 300 * MS);
+	assert_int_equal(metastore_last_commit(w.store), last);
+	cworld_node_begin(&w, 1);
+	cworld_run(&w, 5 * SEC);
+	assert_false(w.nodes[1].ready);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "state"), "refused");
+	json_decref(answer);
+	assert_int_equal(metastore_last_commit(w.store), last);
+	cworld_free(&w);
+}
+
+static void odd_job_created(struct san_req *r)
+{
+	assert_int_equal(r->status, 0);
+}
+
+/* A node that comes late finds that the server has made more commits since than its database had lost. */
+static void a_late_node_notices_that_it_went_back(void **state)
+{
+	json_t *answer;
+	uint64_t last;
+	char name[16];
+
+	(void)state;
+	begin(34, 2);
+	cworld_run(&w, SEC);
+	cworld_node_stop(&w, 2);
+	cworld_run(&w, SEC);
+	cworld_metad_stop(&w);
+	cworld_metad_start(&w);
+	last = metastore_last_commit(w.store);
+	mock_medium("/n2-disk1")->commit = last + 3;
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "vm%d", i);
+		cworld_volume_create(&w, name, 16 * MIB);
+	}
+	assert_true(metastore_last_commit(w.store) > last + 10);
+	cworld_node_begin(&w, 2);
+	cworld_run(&w, 5 * SEC);
+	assert_false(w.nodes[2].ready);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "state"), "refused");
+	json_decref(answer);
+	cworld_free(&w);
+}
+
+/* Also a device that its node could not open at first. */
+static void a_late_device_notices_that_it_went_back(void **state)
+{
+	json_t *answer;
+
+	(void)state;
+	begin(37, 1);
+	cworld_node_stop(&w, 1);
+	mock_medium("/n1-disk2")->unopenable = true;
+	cworld_node_start(&w, 1);
+	cworld_run(&w, SEC);
+	expect_state("2", "failed");
+	mock_medium("/n1-disk2")->commit = 1000000;
+	mock_medium("/n1-disk2")->unopenable = false;
+	cworld_run(&w, 15 * SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "state"), "refused");
+	assert_non_null(strstr(cworld_text(answer, "reasons.0.message"), "1000000"));
+	json_decref(answer);
+	cworld_free(&w);
+}
+
+/* But one that was in touch with this very server may know what it has committed since it started. */
+static void who_was_in_touch_is_welcome_back(void **state)
+{
+	char name[16];
+
+	(void)state;
+	begin(35, 2);
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 10; i++) {
+			snprintf(name, sizeof(name), "vm%d-%d", round, i);
+			cworld_volume_create(&w, name, 16 * MIB);
+		}
+		cworld_run(&w, SEC);
+		cworld_node_kill(&w, 2);
+		cworld_run(&w, SEC);
+		cworld_node_start(&w, 2);
+		cworld_run(&w, SEC);
+		expect_state("3", "ok");
+		cworld_metad_kill(&w);
+		cworld_metad_start(&w);
+		cworld_run(&w, 5 * SEC);
+		expect_state("1", "ok");
+		expect_state("3", "ok");
+	}
+	cworld_free(&w);
+}
+
+static void expect_job(const char *job, const char *expected)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_JOB_SHOW, job, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "state"), expected);
+	json_decref(answer);
+}
+
+/* Whether the server is stopped or dies, at whatever moment. */
+static void jobs_go_on_after_a_restart(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 12; i++) {
+		json_t *answer;
+
+		begin_deletion(40 + (uint64_t)i);
+		assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, &answer), 202);
+		assert_int_equal(cworld_int(answer, "job"), 2);
+		json_decref(answer);
+		for (int step = 0; step < i * 7; step++)
+			sim_step(w.sim);
+		if (i % 3) {
+			cworld_metad_stop(&w);
+		} else {
+			cworld_metad_kill(&w);
+		}
+		cworld_metad_start(&w);
+		cworld_run(&w, 20 * SEC);
+		expect_job("1", "done");
+		expect_job("2", "done");
+		cworld_free(&w);
+	}
+}
+
+/* A creation whose answer was lost with the server is found by the next process. */
+static void a_repeated_request_makes_nothing_again(void **state)
+{
+	static const char args[] = "{\"name\": \"vm1\", \"size_bytes\": 1048576}";
+	struct admin_req first = {.verb = ADMIN_VOLUME_CREATE, .key = "k", .request = 1};
+	struct admin_req other = {.verb = ADMIN_VOLUME_CREATE, .key = "other", .request = 1};
+	struct admin_req reused = {.verb = ADMIN_VOLUME_CREATE, .key = "k", .request = 2};
+	struct admin_req check1 = {.verb = ADMIN_CHECK, .key = "c", .request = 3}, check2 = check1;
+	struct admin_req again;
+	int64_t id, job;
+
+	(void)state;
+	again = first;
+	begin(32, 1);
+	cworld_admin_begin(&w, &first, args);
+	cworld_until(&w, first.status);
+	assert_int_equal(first.status, 201);
+	id = cworld_int(first.answer, "id");
+	cworld_admin_end(&w, &first, false);
+	cworld_admin_begin(&w, &check1, NULL);
+	cworld_until(&w, check1.status);
+	assert_int_equal(check1.status, 202);
+	job = cworld_int(check1.answer, "job");
+	cworld_admin_end(&w, &check1, false);
+
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, SEC);
+	cworld_admin_begin(&w, &again, args);
+	cworld_until(&w, again.status);
+	assert_int_equal(again.status, 201);
+	assert_int_equal(cworld_int(again.answer, "id"), id);
+	assert_string_equal(cworld_text(again.answer, "name"), "vm1");
+	cworld_admin_end(&w, &again, false);
+	cworld_admin_begin(&w, &check2, NULL);
+	cworld_until(&w, check2.status);
+	assert_int_equal(check2.status, 202);
+	assert_int_equal(cworld_int(check2.answer, "job"), job);
+	cworld_admin_end(&w, &check2, false);
+	/* another key, or another request with this one */
+	cworld_admin_begin(&w, &other, args);
+	cworld_admin_end(&w, &other, false);
+	assert_int_equal(other.status, 409);
+	cworld_admin_begin(&w, &reused, args);
+	cworld_admin_end(&w, &reused, false);
+	assert_int_equal(reused.status, 422);
+	assert_int_equal(reused.error.code, ADMIN_E_KEY_REUSED);
+	/* what it made is gone again */
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_DELETE, "vm1", NULL, NULL), 202);
+	cworld_run(&w, SEC);
+	again = (struct admin_req){.verb = ADMIN_VOLUME_CREATE, .key = "k", .request = 1};
+	cworld_admin_begin(&w, &again, args);
+	cworld_admin_end(&w, &again, false);
+	assert_int_equal(again.status, 404);
+	cworld_free(&w);
+}
+
+/* Texts that are no UTF-8 (from a node, or cut in the middle of a character) are shown as well as they can be. */
+static void odd_texts_are_shown(void **state)
+{
+	struct san_job_create op = {.kind = 9999, .subject = "\xc3"};
+	json_t *answer;
+	size_t n;
+
+	(void)state;
+	begin(33, 1);
+	san_event(w.metad->san, SAN_WARNING, "odd", "a \xff b");
+	op.req.done = odd_job_created;
+	san_job_create(w.metad->san, &op);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_EVENT_LIST, NULL, NULL, &answer), 200);
+	n = json_array_size(json_object_get(answer, "items"));
+	for (size_t i = 0; i < n; i++) {
+		const json_t *e = json_array_get(json_object_get(answer, "items"), i);
+
+		if (!strcmp(cworld_text(e, "code"), "odd"))
+			assert_string_equal(cworld_text(e, "message"), "a ? b");
+	}
+	assert_int_equal(cworld_int(json_array_get(json_object_get(answer, "items"), n - 1), "id"),
+			 n);
+	json_decref(answer);
+	assert_int_equal(cworld_events(&w, "odd"), 1);
+	assert_int_equal(cworld_admin(&w, ADMIN_JOB_SHOW, "1", NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "subject"), "?");
+	assert_string_equal(cworld_text(answer, "state"), "failed");
+	json_decref(answer);
+	cworld_free(&w);
+}
+
+/* A slot on a device that nobody knows of: the check says so, in its result and to whoever reads the events. */
+static void a_check_tells_what_it_finds(void **state)
+{
+	struct device_slot *slot;
+	json_t *answer;
+
+	(void)state;
+	begin(36, 1);
+	slot = &mock_medium("/n1-disk1")->slots[200];
+	assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, NULL), 202);
+	cworld_run(&w, 5 * SEC);
+	expect_job("1", "done");
+	assert_int_equal(cworld_events(&w, "check_problems"), 0);
+	*slot = (struct device_slot){.state = DEVICE_SLOT_OPEN, .cgen = 77};
+	assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, NULL), 202);
+	cworld_run(&w, 5 * SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_JOB_SHOW, "2", NULL, &answer), 200);
+	assert_int_equal(cworld_int(answer, "result.problems_n"), 1);
+	assert_non_null(strstr(cworld_text(answer, "result.problems.0"), "device 1 slot 200"));
+	json_decref(answer);
+	assert_int_equal(cworld_events(&w, "check_problems"), 1);
+	cworld_free(&w);
+}
+
 static void a_device_that_fails_is_told(void **state)
 {
 	struct cworld_call *v, *a;
@@ -770,6 +1045,14 @@ int main(void)
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
 	    cmocka_unit_test(an_old_image_never_catches_up),
 	    cmocka_unit_test(a_database_that_went_back_in_time_is_refused),
+	    cmocka_unit_test(no_job_hides_that_it_went_back),
+	    cmocka_unit_test(a_late_node_notices_that_it_went_back),
+	    cmocka_unit_test(a_late_device_notices_that_it_went_back),
+	    cmocka_unit_test(who_was_in_touch_is_welcome_back),
+	    cmocka_unit_test(jobs_go_on_after_a_restart),
+	    cmocka_unit_test(a_repeated_request_makes_nothing_again),
+	    cmocka_unit_test(odd_texts_are_shown),
+	    cmocka_unit_test(a_check_tells_what_it_finds),
 	    cmocka_unit_test(a_device_that_fails_is_told),
 	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),
 	    cmocka_unit_test(names_are_kept_on_two_devices),

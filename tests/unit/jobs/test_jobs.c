@@ -59,6 +59,7 @@ static void open_jobs(struct fixture *f)
 	f->fx.on_job_arg = f;
 	for (uint32_t i = 0; i < f->fx.told_jobs_n; i++)
 		jobs_wake(f->jobs, f->fx.told_jobs[i]);
+	jobs_hold(f->jobs, false);
 }
 
 static void set_flag(void *arg)
@@ -231,6 +232,85 @@ static void test_device_lost(void **state)
 	fx_check(fx);
 }
 
+/* The batch that makes the job also has what its first step is to find, and somebody wakes the runner before it is durable. */
+static void test_job_waits_for_its_batch(void **state)
+{
+	struct fixture *f = *state;
+	struct san_fixture *fx = &f->fx;
+	device_no dev = fx_device(fx, 1000);
+	static struct san_map_item items[100];
+	struct san_volume v = fx_volume(fx, "a", 1000);
+	uint32_t chunks[100];
+	struct san_alloc alloc = {.req.done = san_waited,
+				  .volume = v.id,
+				  .epoch = fx_open(fx, "a"),
+				  .layer = v.head,
+				  .chunks = chunks,
+				  .n = 100,
+				  .items = items};
+	struct san_volume_close close = {.req.done = san_waited,
+					 .volume = v.id,
+					 .epoch = alloc.epoch};
+	struct san_volume_delete del = {.req.done = san_waited, .name = "a"};
+	struct san_device d;
+
+	for (uint32_t i = 0; i < 100; i++)
+		chunks[i] = 3 * i;
+	san_alloc(fx->san, &alloc);
+	san_volume_close(fx->san, &close);
+	san_volume_delete(fx->san, &del);
+	while (del.req.commit == 0) {
+		jobs_wake(f->jobs, 0);
+		sim_step(fx->st.sim.w);
+	}
+	assert_int_equal(alloc.req.commit, del.req.commit);
+	assert_int_equal(del.req.status, 0);
+	settle(f);
+	assert_int_equal(get(f, del.job).state, SAN_JOB_DONE);
+	assert_int_equal(get(f, del.job).done_n, 100);
+	assert_int_equal(san_device_get(fx->san, dev, &d), 0);
+	assert_int_equal(d.used_n, 0);
+	assert_int_equal(d.freeing_n, 100);
+	fx_check(fx);
+}
+
+/* A lost device that is being looked at does not leave; the job waits, and does not commit all the while. */
+static void test_device_lost_in_use(void **state)
+{
+	struct fixture *f = *state;
+	struct san_fixture *fx = &f->fx;
+	device_no dev = fx_device(fx, 3000);
+	struct san_device_lose lose = {.dev = dev};
+	struct san_job_step step = {.req.done = san_waited};
+	struct san_check chk = {.req.done = san_waited};
+	struct san_stats before, after;
+
+	jobs_hold(f->jobs, true);
+	assert_int_equal(SAN_CALL(fx, san_device_lose, &lose), 0);
+	san_check(fx->san, &chk);
+	sim_step(fx->st.sim.w);
+	do {
+		san_stats(fx->san, &before);
+		step = (struct san_job_step){.req.done = san_waited, .job = lose.job};
+		san_device_lose_step(fx->san, &step);
+		while (step.req.commit == 0)
+			sim_step(fx->st.sim.w);
+		san_stats(fx->san, &after);
+	} while (!step.wait && !step.finished);
+	assert_true(step.wait);
+	assert_int_equal(after.commits, before.commits);
+	if (chk.req.commit == 0)
+		san_wait(fx, &chk.req);
+	assert_int_equal(chk.problems_n, 0);
+	/* the same by the runner: after a pause it goes on */
+	san_check(fx->san, &chk);
+	jobs_hold(f->jobs, false);
+	san_wait(fx, &chk.req);
+	sim_sleep(&fx->st.sim, 3000000000);
+	assert_int_equal(get(f, lose.job).state, SAN_JOB_DONE);
+	fx_check(fx);
+}
+
 static void test_check(void **state)
 {
 	struct fixture *f = *state;
@@ -247,6 +327,99 @@ static void test_check(void **state)
 	assert_int_equal(job.state, SAN_JOB_DONE);
 	assert_string_equal(job.text,
 			    "{\"problems\":[],\"problems_n\":0,\"chunks\":300,\"slots\":500}");
+}
+
+static void test_checks_take_turns(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t a, b, own;
+
+	jobs_hold(f->jobs, true);
+	a = create(f, SAN_JOB_CHECK);
+	b = create(f, SAN_JOB_CHECK);
+	own = create(f, KIND);
+	jobs_hold(f->jobs, false);
+	settle(f);
+	assert_int_equal(get(f, a).state, SAN_JOB_DONE);
+	assert_int_equal(get(f, b).state, SAN_JOB_DONE);
+	assert_true(get(f, b).ended_ns > get(f, a).ended_ns);
+	assert_int_equal(get(f, own).state, SAN_JOB_RUNNING); /* others do not wait for them */
+}
+
+/* ---- held ------------------------------------------------------------------------------------------------------------------- */
+
+static void test_held(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t id, cancelled;
+
+	jobs_hold(f->jobs, true);
+	id = create(f, KIND);
+	cancelled = create(f, KIND);
+	assert_int_equal(cancel(f, cancelled), 0);
+	settle(f);
+	assert_int_equal(f->runs_n, 0);
+	assert_int_equal(get(f, id).state, SAN_JOB_QUEUED);
+	assert_int_equal(get(f, cancelled).state, SAN_JOB_QUEUED);
+	jobs_hold(f->jobs, false);
+	settle(f);
+	assert_int_equal(f->runs_n, 1);
+	assert_int_equal(get(f, id).state, SAN_JOB_RUNNING);
+	assert_int_equal(get(f, cancelled).state, SAN_JOB_CANCELLED);
+	/* it noticed before it was asked that the server is ending */
+	jobs_hold(f->jobs, true);
+	job_end(f->runs[0], -ECANCELED, NULL);
+	settle(f);
+	assert_int_equal(get(f, id).state, SAN_JOB_RUNNING);
+	jobs_hold(f->jobs, false);
+	settle(f);
+	assert_int_equal(f->runs_n, 2);
+	/* and without that it is what it says */
+	job_end(f->runs[1], -ECANCELED, NULL);
+	settle(f);
+	assert_int_equal(get(f, id).state, SAN_JOB_CANCELLED);
+}
+
+/* The runner's turn comes while there is no memory at all. */
+static void let_go_without_memory(struct fixture *f, uint32_t id)
+{
+	mem_fail_at(0, UINT64_MAX);
+	jobs_hold(f->jobs, false);
+	get(f, id);
+	mem_fail_at(UINT64_MAX, 0);
+}
+
+static void test_no_memory_to_start(void **state)
+{
+	struct fixture *f = *state;
+
+	jobs_hold(f->jobs, true);
+	let_go_without_memory(f, create(f, KIND));
+	settle(f);
+	assert_int_equal(f->runs_n, 0);
+	sim_sleep(&f->fx.st.sim, 2000000000);
+	assert_int_equal(f->runs_n, 1);
+	/* closed while it waits to try again */
+	jobs_hold(f->jobs, true);
+	let_go_without_memory(f, create(f, KIND));
+	assert_int_equal(f->runs_n, 1);
+}
+
+static void test_not_too_many(void **state)
+{
+	struct fixture *f = *state;
+	struct san_fixture *fx = &f->fx;
+	struct san_job_create op = {.kind = KIND, .subject = "one too many"};
+
+	jobs_hold(f->jobs, true);
+	for (uint32_t i = 0; i < SAN_JOBS_UNFINISHED_MAX; i++)
+		create(f, KIND);
+	assert_int_equal(SAN_CALL(fx, san_job_create, &op), -EAGAIN);
+	assert_int_equal(cancel(f, 7), 0);
+	jobs_hold(f->jobs, false);
+	settle(f);
+	assert_int_equal(SAN_CALL(fx, san_job_create, &op), 0);
+	assert_int_equal(SAN_CALL(fx, san_job_create, &op), -EAGAIN);
 }
 
 /* ---- kinds of others --------------------------------------------------------------------------------------------------------- */
@@ -438,7 +611,13 @@ int main(void)
 	    T(test_volume_delete),
 	    T(test_volume_delete_survives_crashes),
 	    T(test_device_lost),
+	    T(test_job_waits_for_its_batch),
+	    T(test_device_lost_in_use),
 	    T(test_check),
+	    T(test_checks_take_turns),
+	    T(test_held),
+	    T(test_no_memory_to_start),
+	    T(test_not_too_many),
 	    T(test_own_kind),
 	    T(test_failure),
 	    T(test_limit_and_order),

@@ -208,13 +208,40 @@ static void test_records(void **state)
 	put(c, &k, NULL, 0);
 	k = schema_key_name("a");
 	put(c, &k, NULL, 0);
-	expect(c, 1, "of 1 names in memory the database has 0");
+	expect(c, 1, "volume a is not in the index of names");
 	put(c, &k, bytes, schema_name_encode(1, &k, bytes));
 	expect(c, 0, NULL);
 	k = schema_key_32(SCHEMA_VOLUME, 1);
 	v.epoch = 77;
 	put(c, &k, bytes, schema_volume_encode(&v, &k, bytes));
 	expect(c, 1, "record of volume a differs");
+	put(c, &k, bytes, schema_volume_encode(&c->v, &k, bytes));
+}
+
+/* Each record that something resident has, missing in turn. */
+static void test_missing_records(void **state)
+{
+	struct checked *c = *state;
+	const struct {
+		struct schema_key key;
+		const char *text;
+	} missing[] = {
+	    {schema_key_32(SCHEMA_VOLUME, 1), "volume 1 has no record"},
+	    {schema_key_name("a"), "volume a is not in the index of names"},
+	    {schema_key_32(SCHEMA_LAYER, 1), "layer 1 has no record"},
+	    {schema_key_32(SCHEMA_USAGE, 1), "layer 1 has no usage record"},
+	    {schema_key_dev(SCHEMA_DEVICE, c->dev), "device 1 has no record"},
+	    {schema_key_dev_32(SCHEMA_SPACE, c->dev, 0), "space page 0 of device 1 is missing"},
+	};
+	struct san_raw_value old;
+
+	for (size_t i = 0; i < ARRAY_LEN(missing); i++) {
+		san_raw_get(&c->fx.st, &missing[i].key, &old);
+		put(c, &missing[i].key, NULL, 0);
+		expect(c, 1, missing[i].text);
+		put(c, &missing[i].key, old.bytes, old.len);
+	}
+	expect(c, 0, NULL);
 }
 
 /* ---- while everything goes on ------------------------------------------------------------------------------------------------ */
@@ -267,6 +294,50 @@ static void worker_alloc(struct worker *w)
 				      .n = 1,
 				      .items = &w->got};
 	san_alloc(w->c->fx.san, &w->alloc);
+}
+
+/* A record is looked at at one moment, its object changes, or goes, at another: for each moment. */
+static void test_changes_amid_a_check(void **state)
+{
+	struct checked *c = *state;
+	struct san_fixture *fx = &c->fx;
+	bool over = false;
+
+	for (uint32_t n = 0; !over; n++) {
+		struct san_volume_close close = {.req.done = san_waited,
+						 .volume = c->v.id,
+						 .epoch = c->epoch};
+		struct san_volume_delete del = {.req.done = san_waited, .name = "gone"};
+		uint32_t chunks[1] = {700 + n};
+		struct san_map_item item;
+		struct san_alloc alloc = {.req.done = san_waited,
+					  .volume = c->v.id,
+					  .epoch = c->epoch,
+					  .layer = c->v.head,
+					  .chunks = chunks,
+					  .n = 1,
+					  .items = &item};
+
+		fx_volume(fx, "gone", 10);
+		c->op.req.done = san_waited;
+		san_check(fx->san, &c->op);
+		for (uint32_t i = 0; i < n; i++)
+			sim_step(fx->st.sim.w);
+		over = c->op.req.commit != 0;
+		san_alloc(fx->san, &alloc);
+		san_volume_close(fx->san, &close);
+		san_volume_delete(fx->san, &del);
+		san_wait(fx, &del.req);
+		assert_int_equal(alloc.req.status, 0);
+		if (c->op.req.commit == 0)
+			san_wait(fx, &c->op.req);
+		for (uint64_t i = 0; i < c->op.problems_n; i++)
+			print_error("%u: %s\n", n, c->op.problems[i]);
+		assert_int_equal(c->op.problems_n, 0);
+		fx_run_job(fx, del.job);
+		c->epoch = fx_open(fx, "a");
+		assert_true(n < 300);
+	}
 }
 
 /* Not until there is nothing left: there always is. */
@@ -498,6 +569,8 @@ int main(void)
 	    T(test_intents),
 	    T(test_damaged_pages),
 	    T(test_records),
+	    T(test_missing_records),
+	    T(test_changes_amid_a_check),
 	    T(test_check_under_load),
 	    T(test_damaged_records_are_refused),
 	    T(test_no_memory),

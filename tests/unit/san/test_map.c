@@ -10,6 +10,7 @@
 #include "metadata/san/schema.h"
 #include "src/base/mem.h"
 #include "tests/lib/san_fixture.h"
+#include "tests/lib/san_raw.h"
 
 static int setup(void **state)
 {
@@ -761,6 +762,93 @@ static void test_device_lost(void **state)
 	fx_check(fx);
 }
 
+/* The loss fails at a page that cannot be read; it is mended, and asked for again: the new job begins at the beginning. */
+static void test_device_lost_again(void **state)
+{
+	struct san_fixture *fx = *state;
+	device_no a = fx_device(fx, 3000);
+	struct san_volume v = fx_volume(fx, "a", 4000);
+	uint64_t epoch = fx_open(fx, "a");
+	struct schema_key k = schema_key_map(v.head, 1);
+	struct metastore_change change = {schema_key_bytes(&k), {"junk", 4}};
+	struct san_device_lose lose = {.dev = a};
+	struct san_job_step step;
+	struct san_job_get get;
+	struct san_raw_value good;
+	struct san_device d;
+	char errmsg[ERRMSG_LEN];
+
+	assert_int_equal(fx_alloc(fx, &v, epoch, 0, 1000, NULL), 0);
+	san_raw_get(&fx->st, &k, &good);
+	san_fixture_kill(fx);
+	assert_int_equal(store_commit(&fx->st, NULL, 0, &change, 1, NULL), 0);
+	assert_int_equal(san_fixture_open(fx, errmsg), 0);
+	assert_int_equal(SAN_CALL(fx, san_device_lose, &lose), 0);
+	step = (struct san_job_step){.job = lose.job};
+	do
+		assert_int_equal(SAN_CALL(fx, san_device_lose_step, &step), 0);
+	while (!step.finished);
+	get.id = lose.job;
+	assert_int_equal(SAN_CALL(fx, san_job_get, &get), 0);
+	assert_int_equal(get.job.state, SAN_JOB_FAILED);
+	assert_int_equal(get.job.done_n, 1000 - SCHEMA_MAP_CHUNKS);
+	assert_int_equal(san_device_get(fx->san, a, &d), 0);
+	assert_int_equal(d.used_n, SCHEMA_MAP_CHUNKS);
+	change.value = (struct metastore_bytes){good.bytes, good.len};
+	assert_int_equal(store_commit(&fx->st, NULL, 0, &change, 1, NULL), 0);
+	assert_int_equal(SAN_CALL(fx, san_device_lose, &lose), 0);
+	assert_int_not_equal(lose.job, get.id);
+	fx_run_job(fx, lose.job);
+	assert_int_equal(san_device_get(fx->san, a, &d), -ENOENT);
+	fx_check(fx);
+}
+
+/* A deletion fails at a page that cannot be read. The name is free; asked for again by that name, it goes on when the page is mended. */
+static void test_delete_again(void **state)
+{
+	struct san_fixture *fx = *state;
+	device_no a = fx_device(fx, 3000);
+	struct san_volume v = fx_volume(fx, "a", 4000);
+	uint64_t epoch = fx_open(fx, "a");
+	struct schema_key k = schema_key_map(v.head, 1);
+	struct metastore_change change = {schema_key_bytes(&k), {"junk", 4}};
+	struct san_volume_close close = {.volume = v.id, .epoch = epoch};
+	struct san_volume_delete del = {.name = "a"};
+	struct san_job_update failed;
+	struct san_job_step step;
+	struct san_raw_value good;
+	char errmsg[ERRMSG_LEN];
+	uint32_t first;
+	int r;
+
+	assert_int_equal(fx_alloc(fx, &v, epoch, 0, 1000, NULL), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &close), 0);
+	san_raw_get(&fx->st, &k, &good);
+	san_fixture_kill(fx);
+	assert_int_equal(store_commit(&fx->st, NULL, 0, &change, 1, NULL), 0);
+	assert_int_equal(san_fixture_open(fx, errmsg), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), 0);
+	first = del.job;
+	step = (struct san_job_step){.job = first};
+	do
+		r = SAN_CALL(fx, san_volume_delete_step, &step);
+	while (r == 0 && !step.finished);
+	assert_int_equal(r, -E_FORMAT);
+	/* as long as somebody is at it, the name is nobody's */
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), -ENOENT);
+	failed = (struct san_job_update){
+	    .job = {.id = first, .state = SAN_JOB_FAILED, .error = -E_FORMAT}};
+	assert_int_equal(SAN_CALL(fx, san_job_update, &failed), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), 0);
+	assert_int_not_equal(del.job, first);
+	change.value = (struct metastore_bytes){good.bytes, good.len};
+	assert_int_equal(store_commit(&fx->st, NULL, 0, &change, 1, NULL), 0);
+	fx_run_job(fx, del.job);
+	assert_int_equal(fx_free_all(fx, a), 1000);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), -ENOENT);
+	fx_check(fx);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -781,6 +869,8 @@ int main(void)
 	    T(test_chain),
 	    T(test_device_add_grow_remove),
 	    T(test_device_lost),
+	    T(test_device_lost_again),
+	    T(test_delete_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

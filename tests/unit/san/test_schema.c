@@ -113,6 +113,16 @@ static struct san_event an_event(void)
 				  .text = "device 3 was lost"};
 }
 
+static struct schema_once a_once(void)
+{
+	return (struct schema_once){.seq = 12,
+				    .request = 0x1122334455667788,
+				    .wall_ns = 13,
+				    .what = SAN_ONCE_JOB,
+				    .id = 14,
+				    .key = "key of a client"};
+}
+
 static void a_body(struct map_body *b)
 {
 	struct map_entry one = {.kind = MAP_OPEN,
@@ -139,6 +149,7 @@ static void a_body(struct map_body *b)
 /* What is written today must be readable for ever: a changed byte here is a new version there. */
 static void test_golden(void **state)
 {
+	struct schema_once o = a_once();
 	uint8_t b[SCHEMA_PAGE_MAX];
 	struct schema_key k = schema_key_table(SCHEMA_CLUSTER);
 	struct schema_cluster c = a_cluster();
@@ -195,6 +206,11 @@ static void test_golden(void **state)
 	expect_hex(b, schema_event_encode(&e, &k, b),
 		   "6c2e36a7010000000c00000000000000020b11006465766963655f6c6f737464657669636520332"
 		   "0776173206c6f7374");
+	k = schema_key_64(SCHEMA_ONCE, 12);
+	expect_hex(k.b, k.len, "6f000000000000000c");
+	expect_hex(b, schema_once_encode(&o, &k, b),
+		   "dc8ec9420100000088776655443322110d000000000000000e000000020f00006b6579206f66206"
+		   "120636c69656e74");
 	k = schema_key_map(0x01020304, 0x050607);
 	expect_hex(k.b, k.len, "6d0102030400050607");
 	a_body(&body);
@@ -207,7 +223,21 @@ static void test_golden(void **state)
 
 /* ---- round trips, and damage ------------------------------------------------------------------------------------------------ */
 
-enum what { CLUSTER, DEVICE, INTENT, VOLUME, NAME, LAYER, USAGE, JOB, EVENT, MAP, SPACE, WHATS };
+enum what {
+	CLUSTER,
+	DEVICE,
+	INTENT,
+	VOLUME,
+	NAME,
+	LAYER,
+	USAGE,
+	JOB,
+	EVENT,
+	ONCE,
+	MAP,
+	SPACE,
+	WHATS
+};
 
 static size_t encode(enum what w, struct schema_key *k, uint8_t *b)
 {
@@ -217,6 +247,7 @@ static size_t encode(enum what w, struct schema_key *k, uint8_t *b)
 	struct schema_layer l = a_layer();
 	struct san_job j = a_job();
 	struct san_event e = an_event();
+	struct schema_once o = a_once();
 	struct map_body body;
 	size_t len;
 
@@ -249,6 +280,9 @@ static size_t encode(enum what w, struct schema_key *k, uint8_t *b)
 	case EVENT:
 		*k = schema_key_64(SCHEMA_EVENT, 11);
 		return schema_event_encode(&e, k, b);
+	case ONCE:
+		*k = schema_key_64(SCHEMA_ONCE, 12);
+		return schema_once_encode(&o, k, b);
 	case MAP:
 		*k = schema_key_map(6, 1);
 		a_body(&body);
@@ -276,6 +310,7 @@ static int decode(enum what w, const struct schema_key *key, struct metastore_by
 		struct schema_usage u;
 		struct san_job j;
 		struct san_event e;
+		struct schema_once o;
 		uint64_t words[2][SCHEMA_SPACE_WORDS];
 		uint64_t cgen;
 		volume_id id;
@@ -302,6 +337,8 @@ static int decode(enum what w, const struct schema_key *key, struct metastore_by
 		return schema_job_decode(k, v, &out.j);
 	case EVENT:
 		return schema_event_decode(k, v, &out.e);
+	case ONCE:
+		return schema_once_decode(k, v, &out.o);
 	case MAP:
 		r = schema_map_decode(k, v, &body);
 		if (r)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "metadata/san/schema.h"
 #include "src/base/mem.h"
 #include "tests/lib/san_fixture.h"
 
@@ -448,6 +449,127 @@ static void test_numbers_and_records(void **state)
 	assert_int_equal(SAN_CALL(fx, san_records, &rec), -EINVAL);
 }
 
+/* ---- once ------------------------------------------------------------------------------------------------------------------ */
+
+static int once(struct san_fixture *fx, const char *key, struct san_once_get *ret_op)
+{
+	*ret_op = (struct san_once_get){.key = key};
+	return SAN_CALL(fx, san_once_get, ret_op);
+}
+
+static void sleep_long(struct san_fixture *fx, uint64_t ns)
+{
+	const uint64_t most = 500000000000;
+
+	for (; ns > most; ns -= most)
+		sim_sleep(&fx->st.sim, most);
+	sim_sleep(&fx->st.sim, ns);
+}
+
+static void test_once(void **state)
+{
+	struct san_fixture *fx = *state;
+	static const char longest[] =
+	    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	struct san_volume_create vol = creation("a");
+	struct san_job_create job = {.kind = SAN_JOB_OTHER,
+				     .subject = "",
+				     .once = {longest, UINT64_MAX}};
+	struct san_once_get op;
+
+	vol.once = (struct san_once){"k 1", 77};
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &vol), 0);
+	assert_int_equal(SAN_CALL(fx, san_job_create, &job), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(once(fx, "k 1", &op), 0);
+		assert_int_equal(op.what, SAN_ONCE_VOLUME);
+		assert_int_equal(op.id, vol.volume.id);
+		assert_int_equal(op.request, 77);
+		assert_int_equal(once(fx, longest, &op), 0);
+		assert_int_equal(op.what, SAN_ONCE_JOB);
+		assert_int_equal(op.id, job.job);
+		assert_true(op.request == UINT64_MAX);
+		assert_int_equal(once(fx, "k", &op), -ENOENT);
+		san_fixture_crash(fx);
+	}
+	/* what was refused made nothing */
+	vol.once.key = "k 2";
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &vol), -EEXIST);
+	assert_int_equal(once(fx, "k 2", &op), -ENOENT);
+	vol = creation("b");
+	vol.once.key = "";
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &vol), -EINVAL);
+	job.once.key = "10123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	assert_int_equal(SAN_CALL(fx, san_job_create, &job), -EINVAL);
+	/* for a day, and then the key may stand for something else */
+	sleep_long(fx, SAN_ONCE_KEPT_NS - 1000000000);
+	assert_int_equal(once(fx, "k 1", &op), 0);
+	sleep_long(fx, 2000000000);
+	assert_int_equal(once(fx, "k 1", &op), -ENOENT);
+	vol.once = (struct san_once){"k 1", 78};
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &vol), 0);
+	assert_int_equal(once(fx, "k 1", &op), 0);
+	assert_int_equal(op.request, 78);
+	fx_check(fx);
+}
+
+/* As many as are kept, and no more; what goes leaves the database too. */
+static void test_once_is_bounded(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct schema_key k = schema_key_64(SCHEMA_ONCE, 9);
+	struct metastore_guard gone = {schema_key_bytes(&k), {NULL, 0}};
+	struct san_once_get op;
+	char name[16];
+
+	for (int i = 1; i <= SAN_ONCE_KEPT + 9; i++) {
+		struct san_volume_create vol = creation(name);
+
+		snprintf(name, sizeof(name), "v%d", i);
+		vol.once = (struct san_once){name, (uint64_t)i};
+		assert_int_equal(SAN_CALL(fx, san_volume_create, &vol), 0);
+		if (i == SAN_ONCE_KEPT / 2)
+			san_fixture_crash(fx);
+	}
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(once(fx, "v9", &op), -ENOENT);
+		assert_int_equal(once(fx, "v10", &op), 0);
+		assert_int_equal(op.id, 10);
+		assert_int_equal(once(fx, name, &op), 0);
+		assert_int_equal(op.id, SAN_ONCE_KEPT + 9);
+		san_fixture_crash(fx);
+	}
+	assert_int_equal(store_commit(&fx->st, &gone, 1, NULL, 0, NULL), 0);
+	k = schema_key_64(SCHEMA_ONCE, 10);
+	assert_int_equal(store_commit(&fx->st, &gone, 1, NULL, 0, NULL), -E_GUARD);
+}
+
+/* However often one object changes in a batch, it is one object: told once. */
+static void test_many_changes_in_one_batch(void **state)
+{
+	enum { CHANGES = METASTORE_BATCH_MAX + 50 };
+	struct san_fixture *fx = *state;
+	static struct san_volume_set ops[CHANGES];
+	struct san_volume v;
+
+	fx_volume(fx, "a", 1);
+	fx->told_layers_n = 0;
+	for (uint32_t i = 0; i < CHANGES; i++) {
+		ops[i] = (struct san_volume_set){.req.done = san_waited,
+						 .name = "a",
+						 .size_bytes = (2ULL + i) << 20,
+						 .write_cache = -1};
+		san_volume_set(fx->san, &ops[i]);
+	}
+	san_wait(fx, &ops[CHANGES - 1].req);
+	for (uint32_t i = 0; i < CHANGES; i++)
+		assert_int_equal(ops[i].req.status, 0);
+	sim_sleep(&fx->st.sim, 1000000);
+	assert_int_equal(fx->told_layers_n, 1);
+	assert_int_equal(get(fx, "a", &v), 0);
+	assert_int_equal(v.size_bytes, (1ULL + CHANGES) << 20);
+}
+
 /* Two servers on one database: the guard stops the one whose picture is old, for good. */
 static void test_second_writer(void **state)
 {
@@ -514,6 +636,9 @@ int main(void)
 	    T(test_owner),
 	    T(test_node_release),
 	    T(test_numbers_and_records),
+	    T(test_once),
+	    T(test_once_is_bounded),
+	    T(test_many_changes_in_one_batch),
 	    T(test_second_writer),
 	    T(test_close),
 	};
