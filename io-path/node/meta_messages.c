@@ -105,32 +105,40 @@ static int map_send(struct meta_req *req, struct conn *c, uint64_t id)
 	return control_send(c, CONTROL_MAP, 0, id, &m.base);
 }
 
-static void item_get(const Strata__MapItem *from, struct meta_map_item *to)
+/* False: that was the last. */
+static bool item_next(struct cursor *c, struct meta_map_item *ret_item)
 {
-	to->chunk = from->chunk;
-	to->layer = from->layer;
-	control_get_entry(from, &to->entry);
+	struct control_item item;
+
+	if (!cursor_left(c))
+		return false;
+	check(control_item_get(c, &item)); /* the message was checked when it came */
+	ret_item->chunk = item.chunk;
+	ret_item->layer = item.layer;
+	memcpy(&ret_item->entry, &item.entry, sizeof(item.entry));
+	return true;
 }
 
 static int map_answer(struct meta_req *req, const ProtobufCMessage *msg, uint64_t *ret_commit)
 {
 	struct meta_map *r = container_of(req, struct meta_map, req);
 	const Strata__Mapping *m = (const Strata__Mapping *)msg;
+	struct cursor c = cursor_of(m->items.data, m->items.len);
 	int status = err_by_name(m->error);
+	struct meta_map_item item;
+	uint32_t n = 0;
 
 	if (status)
 		return meta_message_error(req, status, m->errmsg);
-	if (m->n_items > r->items_max)
-		return meta_message_error(req, -E2BIG, "");
-	for (size_t i = 0; i < m->n_items; i++) {
-		uint32_t chunk = m->items[i]->chunk;
-
-		if (chunk < r->first || chunk - r->first >= r->n ||
-		    (i && chunk < m->items[i - 1]->chunk))
+	while (item_next(&c, &item)) {
+		if (n == r->items_max)
+			return meta_message_error(req, -E2BIG, "");
+		if (item.chunk < r->first || item.chunk - r->first >= r->n ||
+		    (n && item.chunk < r->items[n - 1].chunk))
 			return meta_message_error(req, -E_PROTOCOL, "a mapping nobody asked for");
-		item_get(m->items[i], &r->items[i]);
+		memcpy(&r->items[n++], &item, sizeof(item));
 	}
-	r->items_n = (uint32_t)m->n_items;
+	r->items_n = n;
 	*ret_commit = m->commit;
 	return 0;
 }
@@ -163,18 +171,21 @@ static int alloc_answer(struct meta_req *req, const ProtobufCMessage *msg, uint6
 {
 	struct meta_alloc *r = container_of(req, struct meta_alloc, req);
 	const Strata__Mapping *m = (const Strata__Mapping *)msg;
+	struct cursor c = cursor_of(m->items.data, m->items.len);
 	int status = err_by_name(m->error);
+	struct meta_map_item item;
+	uint32_t n = 0;
 
 	if (status)
 		return meta_message_error(req, status, m->errmsg);
-	if (m->n_items != r->n)
+	for (; item_next(&c, &item); n++) {
+		if (n == r->n || item.chunk != r->chunks[n] || item.entry.replicas_n == 0)
+			return meta_message_error(req, -E_PROTOCOL, "a mapping nobody asked for");
+		memcpy(&r->items[n], &item, sizeof(item));
+	}
+	if (n != r->n)
 		return meta_message_error(req, -E_PROTOCOL,
 					  "not as many mappings as were asked for");
-	for (uint32_t i = 0; i < r->n; i++) {
-		if (m->items[i]->chunk != r->chunks[i] || m->items[i]->n_replicas == 0)
-			return meta_message_error(req, -E_PROTOCOL, "a mapping nobody asked for");
-		item_get(m->items[i], &r->items[i]);
-	}
 	*ret_commit = m->commit;
 	return 0;
 }

@@ -60,9 +60,10 @@ static void call_result(struct call *k, int status, const char *errmsg)
 	call_answer(k, &m.base);
 }
 
-static void *call_grow(struct call *k, size_t bytes)
+/* `more` bytes follow that are not zeroed. */
+static void *call_grow_with(struct call *k, size_t bytes, size_t more)
 {
-	struct call *bigger = mem_realloc(k, bytes, 1);
+	struct call *bigger = mem_realloc(k, bytes + more, 1);
 
 	if (!bigger) { /* it will be asked again */
 		session_break(k->s, -ENOMEM);
@@ -71,6 +72,11 @@ static void *call_grow(struct call *k, size_t bytes)
 	}
 	memset(bigger + 1, 0, bytes - sizeof(*bigger));
 	return bigger;
+}
+
+static void *call_grow(struct call *k, size_t bytes)
+{
+	return call_grow_with(k, bytes, 0);
 }
 
 /* ---- open -------------------------------------------------------------------------------------------------------------------------- */
@@ -261,24 +267,26 @@ static void answer_items(struct call *k, const struct san_req *req,
 			 const struct san_map_item *items, uint32_t n)
 {
 	Strata__Mapping m = STRATA__MAPPING__INIT;
-	struct control_items out = {0};
 	int status = req->status;
 	char errmsg[ERRMSG_LEN];
 
 	if (call_is_lost(k, status))
 		return;
 	memcpy(errmsg, req->errmsg, sizeof(errmsg));
-	if (!status)
-		status = control_items_new(n, &out);
+	if (!status && n) {
+		m.items.data = mem_alloc(n * (size_t)CONTROL_ITEM_BYTES_MAX);
+		status = m.items.data ? 0 : -ENOMEM;
+	}
 	for (uint32_t i = 0; i < n && !status; i++)
-		control_items_set(&out, i, items[i].chunk, items[i].layer, &items[i].entry);
+		m.items.len += control_item_put(m.items.data + m.items.len,
+						&(struct control_item){.chunk = items[i].chunk,
+								       .layer = items[i].layer,
+								       .entry = items[i].entry});
 	m.error = word(status);
 	m.errmsg = status ? errmsg : "";
-	m.items = out.list;
-	m.n_items = status ? 0 : n;
 	m.commit = req->commit;
 	call_answer(k, &m.base);
-	control_items_free(&out);
+	mem_free(m.items.data);
 }
 
 struct call_map {
@@ -298,7 +306,8 @@ static void call_map(struct call *k)
 {
 	const Strata__Map *m = (const Strata__Map *)k->msg;
 	uint32_t items_max = m->items_max ? m->items_max : 1;
-	struct call_map *op = call_grow(k, sizeof(*op) + items_max * sizeof(struct san_map_item));
+	struct call_map *op =
+	    call_grow_with(k, sizeof(*op), items_max * sizeof(struct san_map_item));
 
 	if (!op)
 		return;
@@ -347,7 +356,7 @@ static void call_alloc(struct call *k)
 {
 	const Strata__Alloc *m = (const Strata__Alloc *)k->msg;
 	struct call_alloc *op =
-	    call_grow(k, sizeof(*op) + m->n_chunks * sizeof(struct san_map_item));
+	    call_grow_with(k, sizeof(*op), m->n_chunks * sizeof(struct san_map_item));
 
 	if (!op)
 		return;

@@ -1,12 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "src/wire/control.h"
 
+#include <assert.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "src/base/check.h"
 #include "src/base/math.h"
 #include "src/base/mem.h"
 #include "src/wire/control_check.h"
+
+/* a Mapping's items on the wire */
+struct item_head {
+	struct le32 chunk, layer;
+	uint8_t kind, flags, replicas_n;
+};
+struct item_replica {
+	struct le64 cgen;
+	struct le32 slot;
+	struct le16 dev;
+};
+static_assert(sizeof(struct item_head) + REPLICAS_MAX * sizeof(struct item_replica) ==
+		  CONTROL_ITEM_BYTES_MAX,
+	      "no padding");
 
 struct row {
 	const char *name;
@@ -42,7 +58,7 @@ const char *control_error(int status)
 /* A message of n bytes on the wire may ask for so much memory, and no more: small sub-messages take several times their bytes. */
 enum { EXPAND = 48, EXPAND_BASE = 4096 };
 
-/* A mapping has hundreds of small parts. All parts of a message lie in a few blocks, which are freed together. The message itself is the first
+/* A message may have hundreds of small parts. All parts of a message lie in a few blocks, which are freed together. The message itself is the first
  * thing that is taken, so it lies right behind the head of the first block, and control_free() finds that by it. */
 enum { BLOCK_USUAL_EXPAND = 8, BLOCK_BYTES_MIN = 1024 };
 
@@ -172,67 +188,62 @@ int control_send(struct conn *c, uint16_t type, uint8_t flags, uint64_t id,
 
 /* ---- mappings ------------------------------------------------------------------------------------------------------------- */
 
-int control_items_new(size_t n, struct control_items *ret_items)
+size_t control_item_put(uint8_t *at, const struct control_item *item)
 {
-	struct control_items c = {
-	    .list = mem_zalloc_array(n, sizeof(*c.list)),
-	    .items = mem_zalloc_array(n, sizeof(*c.items)),
-	    .replica_list = mem_zalloc_array(n, REPLICAS_MAX * sizeof(Strata__Replica *)),
-	    .replicas = mem_zalloc_array(n, REPLICAS_MAX * sizeof(Strata__Replica)),
+	const struct map_entry *e = &item->entry;
+	struct item_head h = {
+	    .chunk = to_le32(item->chunk),
+	    .layer = to_le32(item->layer),
+	    .kind = e->kind,
+	    .flags = e->flags,
+	    .replicas_n = e->replicas_n,
 	};
+	uint8_t *begin = at;
 
-	if (!c.list || !c.items || !c.replica_list || !c.replicas) {
-		control_items_free(&c);
-		return -ENOMEM;
-	}
-	*ret_items = c;
-	return 0;
-}
-
-void control_items_free(struct control_items *items)
-{
-	mem_free(items->list);
-	mem_free(items->items);
-	mem_free(items->replica_list);
-	mem_free(items->replicas);
-	*items = (struct control_items){0};
-}
-
-void control_items_set(struct control_items *items, size_t i, uint32_t chunk, layer_id layer,
-		       const struct map_entry *entry)
-{
-	Strata__MapItem *m = &items->items[i];
-
-	strata__map_item__init(m);
-	items->list[i] = m;
-	m->chunk = chunk;
-	m->layer = layer;
-	m->kind = entry->kind;
-	m->flags = entry->flags;
-	m->n_replicas = entry->replicas_n;
-	m->replicas = &items->replica_list[i * REPLICAS_MAX];
-	for (uint8_t k = 0; k < entry->replicas_n; k++) {
-		Strata__Replica *r = &items->replicas[i * REPLICAS_MAX + k];
-
-		strata__replica__init(r);
-		r->device = entry->replicas[k].dev;
-		r->slot = entry->replicas[k].slot;
-		r->cgen = entry->replicas[k].cgen;
-		m->replicas[k] = r;
-	}
-}
-
-void control_get_entry(const Strata__MapItem *item, struct map_entry *ret_entry)
-{
-	*ret_entry = (struct map_entry){
-	    .kind = (uint8_t)item->kind,
-	    .flags = (uint8_t)item->flags,
-	    .replicas_n = (uint8_t)item->n_replicas,
-	};
-	for (size_t k = 0; k < item->n_replicas; k++)
-		ret_entry->replicas[k] = (struct replica){
-		    .cgen = item->replicas[k]->cgen,
-		    .slot = item->replicas[k]->slot,
-		    .dev = (device_no)item->replicas[k]->device,
+	check(e->replicas_n <= REPLICAS_MAX);
+	memcpy(at, &h, sizeof(h));
+	at += sizeof(h);
+	for (uint8_t i = 0; i < e->replicas_n; i++) {
+		struct item_replica r = {
+		    .cgen = to_le64(e->replicas[i].cgen),
+		    .slot = to_le32(e->replicas[i].slot),
+		    .dev = to_le16(e->replicas[i].dev),
 		};
+
+		memcpy(at, &r, sizeof(r));
+		at += sizeof(r);
+	}
+	return (size_t)(at - begin);
+}
+
+bool control_item_get(struct cursor *c, struct control_item *ret_item)
+{
+	const void *head = cursor_take(c, sizeof(struct item_head));
+	struct item_head h;
+
+	if (!head)
+		return false;
+	memcpy(&h, head, sizeof(h));
+	if (h.replicas_n > REPLICAS_MAX) {
+		c->failed = true;
+		return false;
+	}
+	memset(ret_item, 0, sizeof(*ret_item)); /* padding too: entries are compared as memory */
+	ret_item->chunk = get_le32(h.chunk);
+	ret_item->layer = get_le32(h.layer);
+	ret_item->entry.kind = h.kind;
+	ret_item->entry.flags = h.flags;
+	ret_item->entry.replicas_n = h.replicas_n;
+	for (uint8_t i = 0; i < h.replicas_n; i++) {
+		const void *p = cursor_take(c, sizeof(struct item_replica));
+		struct item_replica r;
+
+		if (!p)
+			return false;
+		memcpy(&r, p, sizeof(r));
+		ret_item->entry.replicas[i].cgen = get_le64(r.cgen);
+		ret_item->entry.replicas[i].slot = get_le32(r.slot);
+		ret_item->entry.replicas[i].dev = get_le16(r.dev);
+	}
+	return true;
 }

@@ -92,19 +92,16 @@ const char *control_error(int status);
 
 /* ---- mappings ------------------------------------------------------------------------------------------------------------ */
 
-/* One block of memory that holds n MapItems with their replicas and pointers; mem_free. NULL: memory is short. */
-struct control_items {
-	Strata__MapItem **list;
-	Strata__MapItem *items;
-	Strata__Replica **replica_list;
-	Strata__Replica *replicas;
+/* What a Mapping's `items` are made of (control.proto). */
+struct control_item {
+	uint32_t chunk;
+	layer_id layer;
+	struct map_entry entry;
 };
-int control_items_new(size_t n, struct control_items *ret_items);
-void control_items_free(struct control_items *items);
-/* Fills the i-th. */
-void control_items_set(struct control_items *items, size_t i, uint32_t chunk, layer_id layer,
-		       const struct map_entry *entry);
-/* The entry of a validated item. */
-void control_get_entry(const Strata__MapItem *item, struct map_entry *ret_entry);
+enum { CONTROL_ITEM_BYTES_MAX = 11 + REPLICAS_MAX * 14 };
+/* Puts it down; returns how many bytes it took, at most CONTROL_ITEM_BYTES_MAX. */
+size_t control_item_put(uint8_t *at, const struct control_item *item);
+/* Takes the next one off. False: it is none, and the cursor has failed. */
+bool control_item_get(struct cursor *c, struct control_item *ret_item);
 
 #endif

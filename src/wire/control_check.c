@@ -72,17 +72,15 @@ static bool verdict(const Strata__DeviceVerdict *v)
 	return is_uuid(v->uuid) && is_device_or_none(v->number) && error_fits(v->error, v->errmsg);
 }
 
-static bool map_item(const Strata__MapItem *m)
+static bool map_entry(const struct map_entry *e)
 {
-	bool has_slots = m->kind == MAP_OPEN || m->kind == MAP_SEALED || m->kind == MAP_PACKED ||
-			 m->kind == MAP_CODED;
+	bool has_slots = e->kind == MAP_OPEN || e->kind == MAP_SEALED || e->kind == MAP_PACKED ||
+			 e->kind == MAP_CODED;
 
-	if (m->kind > MAP_LOST || m->flags > UINT8_MAX || m->n_replicas > REPLICAS_MAX)
+	if (e->kind > MAP_LOST || (has_slots && e->replicas_n == 0))
 		return false;
-	if (has_slots && m->n_replicas == 0)
-		return false;
-	for (size_t i = 0; i < m->n_replicas; i++)
-		if (!is_device(m->replicas[i]->device) || m->replicas[i]->cgen == 0)
+	for (uint8_t i = 0; i < e->replicas_n; i++)
+		if (!is_device(e->replicas[i].dev) || e->replicas[i].cgen == 0)
 			return false;
 	return true;
 }
@@ -204,10 +202,14 @@ static bool check_alloc(const Strata__Alloc *m)
 
 static bool check_mapping(const Strata__Mapping *m)
 {
-	if (!error_fits(m->error, m->errmsg) || m->n_items > CONTROL_ITEMS_MAX)
+	struct cursor c = cursor_of(m->items.data, m->items.len);
+	struct control_item item;
+
+	if (!error_fits(m->error, m->errmsg))
 		return false;
-	for (size_t i = 0; i < m->n_items; i++)
-		if (!map_item(m->items[i]))
+	for (size_t n = 0; cursor_left(&c); n++)
+		if (n == CONTROL_ITEMS_MAX || !control_item_get(&c, &item) ||
+		    !map_entry(&item.entry))
 			return false;
 	return true;
 }

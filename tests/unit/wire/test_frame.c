@@ -159,36 +159,110 @@ static void a_message_out_of_its_limits_is_refused(void **state)
 			 -E_PROTOCOL);
 }
 
+static void assert_item_is(const struct control_item *got, const struct control_item *want)
+{
+	assert_int_equal(got->chunk, want->chunk);
+	assert_int_equal(got->layer, want->layer);
+	assert_int_equal(got->entry.kind, want->entry.kind);
+	assert_int_equal(got->entry.flags, want->entry.flags);
+	assert_int_equal(got->entry.replicas_n, want->entry.replicas_n);
+	for (int i = 0; i < REPLICAS_MAX; i++) {
+		assert_int_equal(got->entry.replicas[i].cgen, want->entry.replicas[i].cgen);
+		assert_int_equal(got->entry.replicas[i].slot, want->entry.replicas[i].slot);
+		assert_int_equal(got->entry.replicas[i].dev, want->entry.replicas[i].dev);
+	}
+}
+
 static void a_mapping_keeps_its_entries(void **state)
 {
-	struct map_entry e = {.kind = MAP_OPEN,
-			      .flags = MAP_FULL,
-			      .replicas_n = 2,
-			      .replicas = {{.cgen = 1ULL << 40, .slot = 7, .dev = 3},
-					   {.cgen = 9, .slot = UINT32_MAX, .dev = DEVICES_MAX}}},
-			 z = {.kind = MAP_ZERO}, got;
-	struct control_items items;
+	const struct control_item
+	    e = {.chunk = 5,
+		 .layer = 6,
+		 .entry = {.kind = MAP_OPEN,
+			   .flags = MAP_FULL,
+			   .replicas_n = 2,
+			   .replicas = {{.cgen = 1ULL << 40, .slot = 7, .dev = 3},
+					{.cgen = 9, .slot = UINT32_MAX, .dev = DEVICES_MAX}}}},
+	    z = {.chunk = 8, .layer = 6, .entry = {.kind = MAP_ZERO}};
+	/* chunk, layer, kind, flags, how many; cgen, slot, device, twice; the second item */
+	static const uint8_t golden[] = {5, 0, 0, 0, 6, 0, 0, 0,    2,	  1,	2,    0,    0,
+					 0, 0, 0, 1, 0, 0, 7, 0,    0,	  0,	3,    0,    9,
+					 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+					 8, 0, 0, 0, 6, 0, 0, 0,    1,	  0,	0};
+	uint8_t items[2 * CONTROL_ITEM_BYTES_MAX], buf[256];
 	Strata__Mapping m = STRATA__MAPPING__INIT;
-	uint8_t buf[256];
+	struct control_item got;
 	ProtobufCMessage *msg;
+	struct cursor c;
 
 	(void)state;
-	assert_int_equal(control_items_new(2, &items), 0);
-	control_items_set(&items, 0, 5, 6, &e);
-	control_items_set(&items, 1, 8, 6, &z);
-	m.items = items.list;
-	m.n_items = 2;
+	m.items.data = items;
+	m.items.len = control_item_put(items, &e);
+	m.items.len += control_item_put(items + m.items.len, &z);
+	assert_int_equal(m.items.len, sizeof(golden));
+	assert_memory_equal(items, golden, sizeof(golden));
 	assert_int_equal(control_unpack(CONTROL_MAP, true, buf, strata__mapping__pack(&m, buf),
 					&msg),
 			 0);
-	control_items_free(&items);
-	assert_int_equal(((Strata__Mapping *)msg)->items[0]->chunk, 5);
-	control_get_entry(((Strata__Mapping *)msg)->items[0], &got);
-	assert_memory_equal(&got.replicas, &e.replicas, 2 * sizeof(struct replica));
-	assert_int_equal(got.flags, MAP_FULL);
-	control_get_entry(((Strata__Mapping *)msg)->items[1], &got);
-	assert_int_equal(got.kind, MAP_ZERO);
+	c = cursor_of(((Strata__Mapping *)msg)->items.data, ((Strata__Mapping *)msg)->items.len);
+	assert_true(control_item_get(&c, &got));
+	assert_item_is(&got, &e);
+	assert_true(control_item_get(&c, &got));
+	assert_item_is(&got, &z);
+	assert_int_equal(cursor_left(&c), 0);
+	assert_false(control_item_get(&c, &got));
 	control_free(msg);
+}
+
+static int mapping_of(const uint8_t *items, size_t n)
+{
+	static uint8_t buf[(CONTROL_ITEMS_MAX + 1) * 11 + 64];
+	Strata__Mapping m = STRATA__MAPPING__INIT;
+	ProtobufCMessage *msg;
+	int r;
+
+	m.items = (ProtobufCBinaryData){.len = n, .data = (uint8_t *)(uintptr_t)items};
+	r = control_unpack(CONTROL_MAP, true, buf, strata__mapping__pack(&m, buf), &msg);
+	if (r == 0)
+		control_free(msg);
+	return r;
+}
+
+/* Cut short, of an unknown kind, without a slot or with nobody's, more replicas than there are, more items than there may be. */
+static void senseless_items_are_refused(void **state)
+{
+	const struct control_item good = {.chunk = 1,
+					  .layer = 2,
+					  .entry = {.kind = MAP_OPEN,
+						    .replicas_n = 1,
+						    .replicas = {{.cgen = 1, .slot = 1, .dev = 1}}}};
+	static uint8_t many[(CONTROL_ITEMS_MAX + 1) * 11];
+	uint8_t items[CONTROL_ITEM_BYTES_MAX];
+	struct control_item bad = good;
+	size_t n = control_item_put(items, &good);
+
+	(void)state;
+	assert_int_equal(n, 25);
+	for (size_t cut = 0; cut <= n; cut++)
+		assert_int_equal(mapping_of(items, cut), cut == 0 || cut == n ? 0 : -E_PROTOCOL);
+	items[10] = REPLICAS_MAX + 1;
+	assert_int_equal(mapping_of(items, n), -E_PROTOCOL);
+	items[10] = 0; /* and then 14 bytes of no item */
+	assert_int_equal(mapping_of(items, n), -E_PROTOCOL);
+	assert_int_equal(mapping_of(items, 11), -E_PROTOCOL);
+	bad.entry.kind = MAP_LOST + 1;
+	assert_int_equal(mapping_of(items, control_item_put(items, &bad)), -E_PROTOCOL);
+	bad = good;
+	bad.entry.replicas[0].dev = 0;
+	assert_int_equal(mapping_of(items, control_item_put(items, &bad)), -E_PROTOCOL);
+	bad = good;
+	bad.entry.replicas[0].cgen = 0;
+	assert_int_equal(mapping_of(items, control_item_put(items, &bad)), -E_PROTOCOL);
+	bad = (struct control_item){.chunk = 1, .layer = 1, .entry = {.kind = MAP_ZERO}};
+	for (n = 0; n < sizeof(many); n += 11)
+		assert_int_equal(control_item_put(many + n, &bad), 11);
+	assert_int_equal(mapping_of(many, n - 11), 0);
+	assert_int_equal(mapping_of(many, n), -E_PROTOCOL);
 }
 
 /* Whatever comes: an error or a message within its limits, nothing leaked, bounded memory. */
@@ -268,9 +342,10 @@ static void failing_allocations_are_survived(void **state)
 {
 	enum { ITEMS = 256 };
 	uint8_t hello[1024];
-	static uint8_t mapping[16384];
-	Strata__Mapping m = STRATA__MAPPING__INIT;
-	struct control_items items;
+	static uint8_t frees[16384];
+	static Strata__FreeItem items[ITEMS];
+	Strata__FreeItem *list[ITEMS];
+	Strata__Free m = STRATA__FREE__INIT;
 	uint64_t n;
 
 	(void)state;
@@ -279,20 +354,18 @@ static void failing_allocations_are_survived(void **state)
 			 1);
 
 	/* of many small parts, more than the first block has room for, and still in few pieces */
-	assert_int_equal(control_items_new(ITEMS, &items), 0);
-	for (uint32_t i = 0; i < ITEMS; i++)
-		control_items_set(&items, i, i, 1,
-				  &(struct map_entry){.kind = MAP_OPEN,
-						      .replicas_n = 1,
-						      .replicas = {
-							  {.dev = 1, .slot = i, .cgen = i + 1}}});
-	m.items = items.list;
+	for (uint32_t i = 0; i < ITEMS; i++) {
+		strata__free_item__init(&items[i]);
+		items[i].device = 1;
+		items[i].cgen = 1;
+		items[i].slot = i;
+		list[i] = &items[i];
+	}
+	m.items = list;
 	m.n_items = ITEMS;
-	m.commit = 1;
-	assert_true(protobuf_c_message_get_packed_size(&m.base) <= sizeof(mapping));
-	n = allocations_of(CONTROL_MAP, true, mapping, protobuf_c_message_pack(&m.base, mapping));
+	assert_true(protobuf_c_message_get_packed_size(&m.base) <= sizeof(frees));
+	n = allocations_of(CONTROL_FREE, false, frees, protobuf_c_message_pack(&m.base, frees));
 	assert_in_range(n, 2, 6);
-	control_items_free(&items);
 }
 
 static void error_names_travel_both_ways(void **state)
@@ -317,6 +390,7 @@ int main(void)
 	    cmocka_unit_test(a_message_survives_the_wire),
 	    cmocka_unit_test(a_message_out_of_its_limits_is_refused),
 	    cmocka_unit_test(a_mapping_keeps_its_entries),
+	    cmocka_unit_test(senseless_items_are_refused),
 	    cmocka_unit_test(random_bytes_do_no_harm),
 	    cmocka_unit_test(a_small_message_cannot_ask_for_much_memory),
 	    cmocka_unit_test(failing_allocations_are_survived),
