@@ -56,6 +56,7 @@ static void handle_closed(struct vol_task *t)
 
 	list_del(&h->link);
 	v->handles_n--;
+	v->loss_owed = v->loss_owed || h->loss_owed;
 	mem_free(h);
 	if (v->handles_n == 0)
 		volume_drain(v);

@@ -12,8 +12,9 @@
  * Loss. Each volatile acknowledgement says in which incarnation of the device it was given, and the device flush says the last
  * one back: a device that has lost its memory since answers -E_UNFLUSHED_LOST. When acknowledgements of two incarnations wait
  * for a flush, those of the earlier are lost (lost_gen); the flush is then one for the newer, and reports the loss of the
- * earlier. All who wait when a loss is found are told, and it counts as reported. After any other error nothing became stable:
- * the next FLUSH asks again. */
+ * earlier. All who wait when a loss is found are told. So is each other handle that had something acknowledged since the first of what
+ * was lost, by its next FLUSH: its holder may rely on its own flushes alone. A handle that is closed before it was told leaves that to the
+ * next one that is opened. After any other error nothing became stable: the next FLUSH asks again. */
 #include <inttypes.h>
 
 #include "io-path/volume/runtime.h"
@@ -22,6 +23,7 @@
 static void flush_piece(struct vol_piece *p, struct vol_device *d);
 static void device_flush(struct vol_device *d);
 static void device_flushed(struct chunk_req *cr);
+static void handles_owe(struct volume *v, uint64_t since);
 
 void flush_advance(struct volume_req *r)
 {
@@ -58,6 +60,7 @@ static void device_flush(struct vol_device *d)
 
 	d->flushing = true;
 	d->covering = d->acked;
+	d->covering_order = v->acks_n;
 	d->flush_lost = d->lost_gen > d->flushed;
 	list_splice(&d->now, &d->next);
 	d->flush = (struct chunk_req){
@@ -87,12 +90,16 @@ static void device_flushed(struct chunk_req *cr)
 	list_splice(&waited, &d->now);
 	if (status == 0 && d->flush_lost)
 		status = -E_UNFLUSHED_LOST;
-	if (status == 0 || status == -E_UNFLUSHED_LOST)
+	if (status == -E_UNFLUSHED_LOST)
+		handles_owe(v, d->flushed_order);
+	if (status == 0 || status == -E_UNFLUSHED_LOST) {
+		/* not lost_gen: what it names may have come behind, and is for the next flush to tell */
 		d->flushed = d->covering;
+		d->flushed_order = d->covering_order;
+	}
 	if (d->flushed == d->acked)
 		d->incarnation = 0;
 	if (status == -E_UNFLUSHED_LOST) {
-		d->lost_gen = 0;
 		list_splice(&waited, &d->next); /* it may have been theirs that was lost */
 		v->stats.unflushed_lost++;
 		volumes_event(v, "writes-lost",
@@ -107,9 +114,32 @@ static void device_flushed(struct chunk_req *cr)
 	volume_drain_check(v);
 }
 
-/* Incarnations grow. Answers may overtake one another: what an earlier one acknowledged is lost though the answer comes late. */
-void vol_device_acked(struct vol_device *d, uint64_t incarnation)
+/* Those whose acknowledgements may be among what was lost, which began behind `since`. */
+static void handles_owe(struct volume *v, uint64_t since)
 {
+	list_for_each (l, &v->handles) {
+		struct volume_handle *h = list_entry(l, struct volume_handle, link);
+
+		h->loss_owed = h->loss_owed || h->acked_order > since;
+	}
+}
+
+int flush_end(struct volume_handle *h, int status)
+{
+	if (status && status != -E_UNFLUSHED_LOST)
+		return status;
+	if (h->loss_owed)
+		status = -E_UNFLUSHED_LOST;
+	h->loss_owed = false;
+	return status;
+}
+
+/* Incarnations grow. Answers may overtake one another: what an earlier one acknowledged is lost though the answer comes late. */
+void vol_device_acked(struct vol_device *d, struct volume_handle *h, uint64_t incarnation)
+{
+	if (d->flushed == d->acked)
+		d->flushed_order = d->v->acks_n;
+	h->acked_order = ++d->v->acks_n;
 	if (d->incarnation == 0)
 		d->incarnation = incarnation;
 	if (incarnation > d->incarnation) {

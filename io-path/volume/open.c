@@ -359,6 +359,10 @@ static void open_attach(struct volume *v, struct volume_open *op)
 	h->read_only = h->read_only || v->frozen;
 	h->stable = v->write_cache == META_CACHE_WRITETHROUGH ||
 		    (v->write_cache == META_CACHE_AUTO && (h->remote_client || v->all_stable));
+	if (!h->read_only) {
+		h->loss_owed = v->loss_owed;
+		v->loss_owed = false;
+	}
 	volume_handle_init(h);
 	list_push(&v->handles, &h->link);
 	v->handles_n++;

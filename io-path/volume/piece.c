@@ -195,7 +195,7 @@ int piece_send_change(struct vol_piece *p, enum chunk_op op, uint32_t flags,
 int piece_change_done(struct vol_piece *p)
 {
 	if (p->cr.status == 0 && p->cr.volatile_ack)
-		vol_device_acked(p->device, p->cr.incarnation);
+		vol_device_acked(p->device, op_of(p->r)->h, p->cr.incarnation);
 	volume_gone_check(p->v, p->cr.status);
 	return p->cr.status;
 }

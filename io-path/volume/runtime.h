@@ -103,6 +103,9 @@ struct vol_device {
 	uint64_t flushed;  /* acknowledgements up to here are stable, or their loss was reported */
 	uint64_t covering; /* by the flush under way */
 	uint64_t lost_gen; /* up to here some are of an incarnation that is gone */
+	/* the same in terms of the volume's acks_n: what is not flushed came behind flushed_order, the flush under way covers it up to
+	 * covering_order */
+	uint64_t flushed_order, covering_order;
 	uint64_t incarnation; /* of the last volatile acknowledgement; 0: all are flushed */
 	bool flush_lost;      /* the flush under way has to tell of a loss */
 	struct list now;      /* flush pieces that the flush under way covers */
@@ -216,6 +219,8 @@ struct volume {
 	uint32_t devices_n, devices_room;
 	struct vol_device *hot_device;
 	uint32_t device_flushes_n; /* under way */
+	uint64_t acks_n;	   /* volatile acknowledgements, of all devices */
+	bool loss_owed;		   /* by handles that were closed: the next one is told */
 
 	struct vol_alloc alloc;
 	struct vol_update update;
@@ -241,6 +246,8 @@ struct volume_handle {
 	bool read_only, exclusive, remote_client;
 	bool stable; /* every write is made stable before it is acknowledged */
 	bool closing;
+	bool loss_owed; /* something of it was lost, and it has not been told: its next FLUSH does */
+	uint64_t acked_order; /* acks_n of the volume with its last volatile acknowledgement */
 	uint32_t in_flight;
 	void (*on_change)(void *arg, int status);
 	void *on_change_arg;
@@ -383,7 +390,9 @@ void status_advance(struct volume_req *r);
 /* op_flush.c */
 /* Found or made; NULL: -ENOMEM. */
 struct vol_device *vol_device_get(struct volume *v, device_no dev);
-void vol_device_acked(struct vol_device *d, uint64_t incarnation); /* not stable yet */
+void vol_device_acked(struct vol_device *d, struct volume_handle *h,
+		      uint64_t incarnation);	    /* not stable yet */
+int flush_end(struct volume_handle *h, int status); /* what the handle's FLUSH is answered with */
 bool vol_device_is_stable(const struct vol_device *d); /* AUTO acknowledges nothing volatile on it */
 void vol_devices_free(struct volume *v);
 

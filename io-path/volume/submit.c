@@ -263,6 +263,8 @@ void op_complete(struct volume_req *r)
 	struct volume_op_stats *st =
 	    &v->stats.op[(unsigned)r->op < VOLUME_OPS_N ? r->op : VOLUME_READ];
 
+	if (r->op == VOLUME_FLUSH)
+		op->status = flush_end(h, op->status);
 	r->status = op->status == -E_STALE_EPOCH ? -E_NOT_OWNER : op->status;
 	st->requests++;
 	if (r->status)

@@ -363,6 +363,78 @@ static void everybody_who_waits_is_told_of_a_loss(void **state)
 	assert_true(both > 0);
 }
 
+/* Each client relies on its own flushes: what another one's was told, it has not heard. */
+static void each_client_is_told_of_its_loss(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx), *other = vf_open(&fx, "vol"),
+			     *idle = vf_open(&fx, "vol"), *heir;
+
+	(void)state;
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, idle, 0, 4096, 1), 0);
+	assert_int_equal(vf_flush(&fx, idle), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_int_equal(vf_write(&fx, other, 4096, 4096, 2), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, other), -E_UNFLUSHED_LOST);
+	assert_int_equal(vf_flush(&fx, idle), 0); /* it has lost nothing */
+	assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST);
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_flush(&fx, other), 0);
+
+	/* who goes away untold leaves that to the next who comes: it may be the same client */
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 3), 0);
+	assert_int_equal(vf_write(&fx, other, 4096, 4096, 4), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, other), -E_UNFLUSHED_LOST);
+	vf_close(&fx, h);
+	heir = vf_open(&fx, "vol");
+	assert_int_equal(vf_flush(&fx, heir), -E_UNFLUSHED_LOST);
+	assert_int_equal(vf_flush(&fx, heir), 0);
+	heir = vf_open(&fx, "vol");
+	assert_int_equal(vf_flush(&fx, heir), 0);
+	volume_fixture_free(&fx);
+}
+
+/* Acknowledged behind a flush that finds a loss, and lost as well: the next flush must not say that it is stable. */
+static void what_is_lost_behind_a_flush_is_told_too(void **state)
+{
+	int behind = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 1000 && behind < 3; seed++) {
+		struct vf_io flush, second, third;
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		bool is_behind;
+
+		small_fixture(&fx, seed);
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_write(&fx, h, 0, 12288, 9), 0);
+		assert_int_equal(vf_flush(&fx, h), 0);
+		assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+		vf_io_start(&fx, h, &flush, VOLUME_FLUSH, 0, 0, 0, 0);
+		vf_io_start(&fx, h, &second, VOLUME_WRITE, 4096, 4096, 0, 2);
+		assert_int_equal(vf_io_wait(&fx, &second), 0);
+		is_behind = !flush.is_done;
+		mock_store_power_loss(&fx.store, device_of(&fx, 0));
+		vf_io_start(&fx, h, &third, VOLUME_WRITE, 8192, 4096, 0, 3);
+		assert_int_equal(vf_io_wait(&fx, &third), 0);
+		is_behind = is_behind && !flush.is_done;
+		is_behind = vf_io_wait(&fx, &flush) == -E_UNFLUSHED_LOST && is_behind;
+		if (is_behind) {
+			behind++;
+			assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST);
+			assert_int_equal(vf_flush(&fx, h), 0);
+		}
+		vf_io_end(&second);
+		vf_io_end(&third);
+		volume_fixture_free(&fx);
+	}
+	assert_true(behind > 0);
+}
+
 /* A flush carries the owner's epoch, and one that is refused for it says that the volume was taken away. */
 static void flushes_carry_the_epoch(void **state)
 {
@@ -401,6 +473,8 @@ int main(void)
 	    cmocka_unit_test(lost_during_a_flush),
 	    cmocka_unit_test(a_late_answer_does_not_hide_a_loss),
 	    cmocka_unit_test(everybody_who_waits_is_told_of_a_loss),
+	    cmocka_unit_test(each_client_is_told_of_its_loss),
+	    cmocka_unit_test(what_is_lost_behind_a_flush_is_told_too),
 	    cmocka_unit_test(flushes_carry_the_epoch),
 	};
 

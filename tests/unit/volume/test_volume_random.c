@@ -339,6 +339,13 @@ static void power_loss(struct run *t)
 	assert_true(status == 0 || status == -E_UNFLUSHED_LOST);
 	if (memcmp(before, t->base, sizeof(before)))
 		assert_int_equal(status, -E_UNFLUSHED_LOST);
+	for (int i = 0; i < HANDLES;
+	     i++) { /* each is told, if at all, once, and only if somebody was */
+		int told = vf_flush(&t->fx, t->h[i]);
+
+		assert_true(told == 0 || (told == -E_UNFLUSHED_LOST && status == told));
+		assert_int_equal(vf_flush(&t->fx, t->h[i]), 0);
+	}
 }
 
 static void reopen(struct run *t)
