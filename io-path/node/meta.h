@@ -30,6 +30,8 @@ enum {
 struct meta_req { /* head of every request below */
 	void (*done)(struct meta_req *r);
 	uint64_t timeout_ns; /* from now; 0: wait for ever */
+	/* The limit counts only until it was sent. Then the server may carry it out whenever it gets to it, and who asks must hear of that. */
+	bool hears_out;
 	int status;
 	char errmsg[ERRMSG_LEN];
 	struct list link;

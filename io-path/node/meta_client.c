@@ -12,7 +12,8 @@ struct call {
 	struct meta_client *m;
 	const struct meta_message *kind;
 	uint64_t deadline_ns; /* 0: none */
-	uint64_t sent;	      /* under way in this session */
+	bool sent;	      /* under way in this session */
+	bool ever_sent;
 };
 static_assert(sizeof(struct call) <= sizeof(((struct meta_req *)0)->priv), "fits");
 
@@ -92,12 +93,12 @@ static void call_send(struct meta_client *m, struct meta_req *r)
 	uint64_t id = conn_call_begin(conn, &k->call, answered);
 	int status = k->kind->send(r, conn, id);
 
-	k->sent = 1;
+	k->sent = k->ever_sent = true;
 	m->sent_n++;
 	if (status != -ENOMEM || !conn_is_up(conn))
 		return; /* under way, or the connection broke and it will be sent again */
 	conn_call_forget(conn, &k->call);
-	k->sent = 0;
+	k->sent = false;
 	fail_later(m, r, status);
 }
 
@@ -121,7 +122,7 @@ static int answered(struct conn_call *call, int status, const struct frame *f, c
 
 	(void)ret_data;
 	check(k->sent);
-	k->sent = 0;
+	k->sent = false;
 	if (status)
 		return 0; /* the connection is lost: it goes out again with the next one */
 	return answer(k->m, r, f, body);
@@ -199,7 +200,7 @@ static void forget(struct meta_client *m, struct meta_req *r)
 
 	if (k->sent)
 		conn_call_forget(&m->control->dialer.conn, &k->call);
-	k->sent = 0;
+	k->sent = false;
 }
 
 static void expire(struct meta_client *m, uint64_t now_ns)
@@ -210,6 +211,10 @@ static void expire(struct meta_client *m, uint64_t now_ns)
 
 		if (!k->deadline_ns || k->deadline_ns > now_ns)
 			continue;
+		if (k->ever_sent && r->hears_out) {
+			k->deadline_ns = 0;
+			continue;
+		}
 		forget(m, r);
 		m->timeouts_n++;
 		fail_later(m, r, -E_META_AWAY);

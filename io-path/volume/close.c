@@ -20,7 +20,6 @@ static void drain_step(struct vol_task *t);
 static bool is_quiet(struct volume *v);
 static void given_up(struct meta_req *r);
 static void runtime_end(struct volume *v);
-static void closing_tick(struct volume *v, uint64_t now_ns);
 static void gone_tell(struct vol_task *t);
 static void timer_done(struct ioe_req *r);
 
@@ -137,9 +136,15 @@ static void given_up(struct meta_req *r)
 			 v->epoch, err_name(r->status));
 	else
 		log_info("volume closed", "vol=%s epoch=%" PRIu64, v->name, v->epoch);
+	volume_end(v);
+}
+
+void volume_end(struct volume *v)
+{
+	v->state = VOLUME_CLOSING;
 	v->given_up = true;
 	if (v->timer_armed)
-		ioe_cancel(v->vs->ioe, &v->timer); /* closing_tick() goes on */
+		ioe_cancel(v->vs->ioe, &v->timer); /* timer_done() goes on */
 	else
 		runtime_end(v);
 }
@@ -155,19 +160,6 @@ static void runtime_end(struct volume *v)
 	volume_free(v);
 	open_again(vs, &opens);
 	volumes_maybe_closed(vs);
-}
-
-/* While the server is away the closing goes on waiting, but not those who want to open. */
-static void closing_tick(struct volume *v, uint64_t now_ns)
-{
-	if (v->given_up) {
-		runtime_end(v);
-	} else if (v->opens_due_ns > now_ns) {
-		volume_timer_want(v, v->opens_due_ns);
-	} else {
-		v->opens_due_ns = 0;
-		open_refuse_all(v, -E_META_AWAY);
-	}
 }
 
 /* ---- losing it -------------------------------------------------------------------------------------------------------- */
@@ -251,8 +243,13 @@ static void timer_done(struct ioe_req *r)
 	uint64_t now_ns = ioe_now_ns(v->vs->ioe);
 
 	v->timer_armed = false;
-	if (v->state == VOLUME_CLOSING) {
-		closing_tick(v, now_ns);
+	if (v->state == VOLUME_CLOSING && v->given_up) {
+		runtime_end(v);
+		return;
+	}
+	if (v->state == VOLUME_OPENING || v->state == VOLUME_CLOSING) {
+		/* we go on waiting for the server, but not those who want to open */
+		opens_tick(v, now_ns);
 		return;
 	}
 	map_alloc_tick(v, now_ns);

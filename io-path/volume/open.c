@@ -6,6 +6,9 @@
  * All who ask while the runtime is OPENING are answered by the one metadata call that is under way. An OPEN or DRAINING runtime
  * needs no metadata server: this node owns the volume. A CLOSING one must end first; then a new runtime asks again.
  *
+ * Nobody waits for longer than open_timeout_ns. The call under way may still make us the owner after that, so the runtime waits for its
+ * answer, and gives up what nobody wants any more: else the volume could be opened nowhere else, and not be deleted.
+ *
  * A runtime whose volume was taken away keeps living for its handles, but nobody finds it by name any more: the next open asks
  * the server. */
 #include <inttypes.h>
@@ -19,11 +22,13 @@
 #include "src/base/mem.h"
 
 static void open_dispatch(struct volumes *vs, struct volume_open *op);
+static void open_wait(struct volume *v, struct volume_open *op);
 static int volume_new(struct volumes *vs, const struct volume_handle *h, struct volume **ret_v);
 static void open_ask(struct volume *v);
 static void open_done(struct meta_req *r);
 static int open_accept(struct volume *v);
 static void open_failed(struct volume *v, int status);
+static void open_refuse(struct volume *v, struct volume_open *op, int status);
 static void open_attach(struct volume *v, struct volume_open *op);
 static void open_finish(struct volumes *vs, struct volume_open *op, int status, const char *fmt,
 			...) __attribute__((format(printf, 4, 5)));
@@ -82,19 +87,14 @@ static void open_dispatch(struct volumes *vs, struct volume_open *op)
 			open_finish(vs, op, rc, "no memory for another open volume");
 			return;
 		}
-		list_push(&v->opens, &op->link);
+		open_wait(v, op);
 		open_ask(v);
 		return;
 	}
 	switch (v->state) {
 	case VOLUME_OPENING:
-		list_push(&v->opens, &op->link);
-		break;
 	case VOLUME_CLOSING:
-		list_push(&v->opens, &op->link);
-		if (v->opens_due_ns == 0)
-			v->opens_due_ns = ioe_now_ns(vs->ioe) + vs->limits.open_timeout_ns;
-		volume_timer_want(v, v->opens_due_ns);
+		open_wait(v, op);
 		break;
 	case VOLUME_DRAINING:
 		v->state = VOLUME_OPEN;
@@ -104,6 +104,24 @@ static void open_dispatch(struct volumes *vs, struct volume_open *op)
 		open_attach(v, op);
 		break;
 	}
+}
+
+/* For OPENING or CLOSING to end. */
+static void open_wait(struct volume *v, struct volume_open *op)
+{
+	list_push(&v->opens, &op->link);
+	if (v->opens_due_ns == 0)
+		v->opens_due_ns = ioe_now_ns(v->vs->ioe) + v->vs->limits.open_timeout_ns;
+	volume_timer_want(v, v->opens_due_ns);
+}
+
+void opens_tick(struct volume *v, uint64_t now_ns)
+{
+	if (v->opens_due_ns > now_ns) {
+		volume_timer_want(v, v->opens_due_ns);
+		return;
+	}
+	open_refuse_all(v, -E_META_AWAY);
 }
 
 /* ---- the runtime ------------------------------------------------------------------------------------------------------ */
@@ -205,13 +223,17 @@ static void open_ask(struct volume *v)
 	const struct volume_handle *h = handle_of(list_first(&v->opens, struct volume_open, link));
 	struct meta_open *m = &v->open_req;
 
+	/* the handle may go first */
+	snprintf(v->open_client, sizeof(v->open_client), "%s", h->client);
 	*m = (struct meta_open){
-	    .req = {.done = open_done, .timeout_ns = v->vs->limits.open_timeout_ns},
+	    .req = {.done = open_done,
+		    .timeout_ns = v->vs->limits.open_timeout_ns,
+		    .hears_out = true},
 	    .volume = v->volume_name,
 	    .snapshot = v->snapshot_name,
 	    .exclusive = h->exclusive,
 	    .read_only = v->snapshot_name[0] != '\0', /* a head's later openers may write */
-	    .client = h->client,
+	    .client = v->open_client,
 	};
 	v->vs->meta->ops->open(v->vs->meta, m);
 }
@@ -235,11 +257,13 @@ static void open_done(struct meta_req *r)
 		return;
 	}
 	v->state = VOLUME_OPEN;
+	v->opens_due_ns = 0;
 	log_info("volume opened", "vol=%s epoch=%" PRIu64 " size=%" PRIu64, v->name, v->epoch,
 		 v->size_bytes);
 	while (!list_empty(&v->opens))
 		open_attach(v, list_entry(list_pop(&v->opens), struct volume_open, link));
-	if (v->handles_n == 0) { /* whoever wanted it alone did not get it, and nobody else asked */
+	if (v->handles_n == 0) {
+		/* they are tired of waiting, or who wanted it alone did not get it */
 		volume_drain(v);
 		return;
 	}
@@ -290,31 +314,32 @@ static int open_accept(struct volume *v)
 
 static void open_failed(struct volume *v, int status)
 {
-	struct meta_open *m = &v->open_req;
-	struct volume_open *op = list_entry(list_pop(&v->opens), struct volume_open, link);
+	struct list *first = list_pop(&v->opens);
 
-	memcpy(op->owner_uri, m->owner_uri, sizeof(op->owner_uri));
-	open_finish(v->vs, op, status, "%s", m->req.errmsg[0] ? m->req.errmsg : err_text(status));
+	if (first)
+		open_refuse(v, list_entry(first, struct volume_open, link), status);
 	/* The others may not have wanted it alone. */
 	if (status == -E_IN_USE && !list_empty(&v->opens)) {
 		open_ask(v);
 		return;
 	}
 	open_refuse_all(v, status);
-	volume_free(v);
+	volume_end(v);
+}
+
+static void open_refuse(struct volume *v, struct volume_open *op, int status)
+{
+	const struct meta_open *m = &v->open_req;
+
+	memcpy(op->owner_uri, m->owner_uri, sizeof(op->owner_uri));
+	open_finish(v->vs, op, status, "%s", m->req.errmsg[0] ? m->req.errmsg : err_text(status));
 }
 
 void open_refuse_all(struct volume *v, int status)
 {
-	const struct meta_open *m = &v->open_req;
-
-	while (!list_empty(&v->opens)) {
-		struct volume_open *op = list_entry(list_pop(&v->opens), struct volume_open, link);
-
-		memcpy(op->owner_uri, m->owner_uri, sizeof(op->owner_uri));
-		open_finish(v->vs, op, status, "%s",
-			    m->req.errmsg[0] ? m->req.errmsg : err_text(status));
-	}
+	v->opens_due_ns = 0;
+	while (!list_empty(&v->opens))
+		open_refuse(v, list_entry(list_pop(&v->opens), struct volume_open, link), status);
 }
 
 /* The runtime is gone: those who came while it was closing begin anew. */

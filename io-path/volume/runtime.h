@@ -196,8 +196,8 @@ struct volume {
 	const layer_id *layers; /* head first */
 
 	struct list opens;     /* volume_open: waiting for OPENING or CLOSING to end */
-	uint64_t opens_due_ns; /* CLOSING: until when they wait */
-	bool given_up;	       /* meta_close was answered */
+	uint64_t opens_due_ns; /* until when they wait; 0: none does */
+	bool given_up;	       /* CLOSING: it is not, or not any more, ours */
 	struct list handles;
 	uint32_t handles_n, in_flight;
 
@@ -235,6 +235,7 @@ struct volume {
 	uint64_t stale_told_ns; /* last event of a mapping that a device refuses for good */
 	struct volume_stats stats;
 	struct meta_open open_req;
+	char open_client[ERRMSG_LEN];
 	struct meta_close close_req;
 	char volume_name[NAME_LEN_MAX + 1], snapshot_name[NAME_LEN_MAX + 1];
 	char name[2 * NAME_LEN_MAX + 2];
@@ -265,6 +266,7 @@ void volume_free(struct volume *v);
 void volume_hide(struct volume *v);
 void open_again(struct volumes *vs, struct list *opens);
 void open_refuse_all(struct volume *v, int status);
+void opens_tick(struct volume *v, uint64_t now_ns); /* OPENING, CLOSING: do they still wait? */
 
 /* close.c */
 void volume_handle_init(struct volume_handle *h);
@@ -274,6 +276,7 @@ void volume_close_cancel(struct volume *v);
 void volume_drain(struct volume *v);	   /* nobody has it open any more */
 void volume_drain_check(struct volume *v); /* something ended: if DRAINING, was it the last? */
 void volume_give_up(struct volume *v);
+void volume_end(struct volume *v); /* it is not, or not any more, ours */
 /* The owner is somebody else now, or the volume is deleted: every request fails, the handles are told. */
 void volume_gone(struct volume *v, int status);
 /* Does the status say so? Then volume_gone(). */

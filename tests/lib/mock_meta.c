@@ -146,7 +146,7 @@ static void call_timeout(struct ioe_req *r)
 	struct call *c = container_of(r, struct call, timeout);
 
 	c->timeout_armed = false;
-	if (!c->answered) {
+	if (!c->answered && !(head_of(c)->hears_out && c->timer_armed)) {
 		list_del(&c->link);
 		call_answer(c, -E_META_AWAY);
 	}

@@ -176,6 +176,43 @@ static void server_away_at_close(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* The server answers when nobody waits any more. The volume is ours then, and must be given back, or nobody else could ever open it. */
+static void a_late_open_is_given_back(void **state)
+{
+	int late = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 60; seed++) {
+		struct vf_open o = {.op = {.name = "vol"}}, again = {.op = {.name = "vol"}};
+		struct volume_fixture fx;
+
+		volume_fixture_init(
+		    &fx, &(struct volume_fixture_config){.seed = seed,
+							 .limits = {.pieces_shared = 8,
+								    .scratch_shared = 2,
+								    .map_cache_bytes = 1 << 20,
+								    .open_timeout_ns = 2000000}});
+		fx.meta.delay_ns_max = 8000000;
+		if (try_open(&fx, &o)) {
+			assert_int_equal(o.op.status, -E_META_AWAY);
+			late++;
+			if (seed % 2) { /* another one comes in time for the answer, or not */
+				(void)try_open(&fx, &again);
+			} else {
+				sim_sleep(&fx.sim, 1000000000);
+				assert_false(fx.vol->owned);
+				assert_int_equal(fx.meta.closes, fx.meta.opens);
+			}
+			fx.meta.delay_ns_max = 1000;
+			sim_sleep(&fx.sim, 1000000000);
+			assert_int_equal(try_open(&fx, &again), 0);
+		}
+		volume_fixture_free(&fx);
+		assert_false(fx.vol->owned);
+	}
+	assert_in_range(late, 10, 59);
+}
+
 static void unusable_answers_are_refused(void **state)
 {
 	struct vf_open o = {.op = {.name = "vol"}};
@@ -514,6 +551,7 @@ int main(void)
 	    cmocka_unit_test(opening_while_it_closes),
 	    cmocka_unit_test(server_away_at_open),
 	    cmocka_unit_test(server_away_at_close),
+	    cmocka_unit_test(a_late_open_is_given_back),
 	    cmocka_unit_test(unusable_answers_are_refused),
 	    cmocka_unit_test(geometry_tells),
 	    cmocka_unit_test(write_cache_follows_the_property),
