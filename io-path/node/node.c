@@ -9,6 +9,7 @@
 
 static void on_ready(void *arg);
 static void on_config(void *arg, const Strata__Config *config);
+static void notice_who_left(struct node *n, const Strata__Config *config);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
 static void peer_metrics(struct node *n, struct control_metrics *m);
 static void on_bench(void *arg, struct control_bench *b);
@@ -215,6 +216,20 @@ static void on_config(void *arg, const Strata__Config *config)
 			n->places[d->device] = d->node;
 	}
 	node_store_set_remote(&n->store, &n->remote);
+	notice_who_left(n, config);
+}
+
+/* Those that were in the list and are not any more: one that never was may be too new for this list. */
+static void notice_who_left(struct node *n, const Strata__Config *config)
+{
+	uint64_t listed[ARRAY_LEN(n->listed)] = {0};
+
+	for (size_t i = 0; i < config->n_devices; i++)
+		listed[config->devices[i]->device / 64] |= 1ULL << config->devices[i]->device % 64;
+	for (uint32_t no = 1; no <= DEVICES_MAX; no++)
+		if (n->listed[no / 64] & ~listed[no / 64] & 1ULL << no % 64)
+			node_store_left(&n->store, (device_no)no);
+	memcpy(n->listed, listed, sizeof(listed));
 }
 
 static bool remote_knows(struct node_remote *r, device_no dev)

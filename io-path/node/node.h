@@ -44,6 +44,7 @@ struct node {
 	struct peer_server *peer_server;
 	struct node_remote remote;
 	node_no *places; /* by device number: who has it; DEVICES_MAX + 1 of them */
+	uint64_t listed[(DEVICES_MAX + 64) / 64]; /* bits: the devices of the cluster, as we heard last */
 	char peer_addrs[NODE_ADDRS_MAX][IOE_ADDR_MAX], nbd_addrs[NODE_ADDRS_MAX][IOE_ADDR_MAX];
 	const char *peer_list[NODE_ADDRS_MAX], *nbd_list[NODE_ADDRS_MAX];
 	uint32_t peer_addrs_n;

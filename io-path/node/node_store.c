@@ -9,6 +9,7 @@ static void submit(struct chunk_store *store, struct chunk_req *r);
 static bool route(struct node_store *s, struct chunk_req *r);
 static void wait_begin(struct node_store *s, struct chunk_req *r);
 static void refused_first(struct node_store *s, device_no no);
+static int expired_status(const struct node_store *s, const struct chunk_req *r);
 static void timer_set(struct node_store *s);
 static void timer_done(struct ioe_req *r);
 static void expire(struct node_store *s, uint64_t now_ns);
@@ -87,7 +88,7 @@ static void wait_begin(struct node_store *s, struct chunk_req *r)
 	*deadline_of(r) = ioe_now_ns(s->ioe) + (s->giving_up ? 0 : s->wait_ns);
 	list_push(&s->waiting, &r->link);
 	s->waiting_n++;
-	if (s->local[r->dev].refused)
+	if (s->local[r->dev].refused || s->local[r->dev].left)
 		refused_first(s, r->dev);
 	else if (!s->timing)
 		timer_set(s);
@@ -159,9 +160,19 @@ static void expire(struct node_store *s, uint64_t now_ns)
 	while ((n = list_pop(&due))) {
 		struct chunk_req *r = list_entry(n, struct chunk_req, link);
 
-		r->status = -E_DEVICE_GONE;
+		r->status = expired_status(s, r);
 		r->done(r);
 	}
+}
+
+/* A device that left takes along what it held: whoever asks for that has an old map. */
+static int expired_status(const struct node_store *s, const struct chunk_req *r)
+{
+	if (!s->local[r->dev].left || s->giving_up)
+		return -E_DEVICE_GONE;
+	if (r->op == CHUNK_FLUSH)
+		return r->incarnation ? -E_UNFLUSHED_LOST : 0;
+	return -E_STALE_CGEN;
 }
 
 void node_store_retry(struct node_store *s)
@@ -208,12 +219,18 @@ void node_store_serve(struct node_store *s, device_no no, struct device *dev)
 
 void node_store_withdraw(struct node_store *s, device_no no)
 {
-	s->local[no] = (struct node_store_local){0};
+	s->local[no] = (struct node_store_local){.left = s->local[no].left};
 }
 
 void node_store_refuse(struct node_store *s, device_no no)
 {
-	s->local[no] = (struct node_store_local){.refused = true};
+	s->local[no] = (struct node_store_local){.refused = true, .left = s->local[no].left};
+	refused_first(s, no);
+}
+
+void node_store_left(struct node_store *s, device_no no)
+{
+	s->local[no].left = true;
 	refused_first(s, no);
 }
 

@@ -27,6 +27,7 @@ struct node_store {
 		struct device *dev; /* NULL: not served here */
 		bool is_stable;
 		bool refused; /* it is here, and never to be served: an older copy */
+		bool left;    /* it is no device of the cluster any more, anywhere */
 	} * local; /* by device number, DEVICES_MAX + 1 of them; pages never touched take no memory */
 	struct node_remote *remote; /* NULL: none */
 	uint64_t wait_ns;
@@ -46,6 +47,9 @@ void node_store_serve(struct node_store *s, device_no no, struct device *dev);
 void node_store_withdraw(struct node_store *s, device_no no);
 /* It is here, but must not be served: requests fail at once with -E_DEVICE_GONE, until it is served or withdrawn. */
 void node_store_refuse(struct node_store *s, device_no no);
+/* It is no device of the cluster any more, and its number is never used again: what names it fails at once, as something that names a slot that is
+ * no more: with -E_STALE_CGEN, and FLUSH with -E_UNFLUSHED_LOST when it was owed something. */
+void node_store_left(struct node_store *s, device_no no);
 /* Who may have become reachable: everything that waits is looked at again. */
 void node_store_set_remote(struct node_store *s, struct node_remote *remote);
 void node_store_retry(struct node_store *s);

@@ -566,6 +566,64 @@ static void a_device_leaves_when_it_is_empty(void **state)
 	cworld_free(&w);
 }
 
+struct flush_wait {
+	struct chunk_req r;
+	bool done;
+};
+
+static void flush_done(struct chunk_req *r)
+{
+	container_of(r, struct flush_wait, r)->done = true;
+}
+
+static int flush(int node, const struct cworld_call *opened, device_no dev, uint64_t incarnation)
+{
+	struct flush_wait wait = {.r = {.op = CHUNK_FLUSH,
+					.dev = dev,
+					.volume = opened->open.id,
+					.epoch = opened->open.epoch,
+					.incarnation = incarnation,
+					.done = flush_done}};
+
+	chunk_store_submit(&w.nodes[node].node->store.store, &wait.r);
+	cworld_until(&w, wait.done);
+	return wait.r.status;
+}
+
+/* A volume is open while a device is given up: what its owner knows of the map is old then, and it is told so, at once. */
+static void a_lost_device_makes_mappings_stale(void **state)
+{
+	struct cworld_call *v, *a, *b;
+	uint64_t before;
+
+	(void)state;
+	begin(33, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	b = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 40, a), 0);
+	cworld_node_kill(&w, 2);
+	cworld_run(&w, 5 * SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "3", "{\"lost\": true}", NULL), 202);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "4", "{\"lost\": true}", NULL), 202);
+	cworld_run(&w, 5 * SEC);
+	before = sim_now_ns(w.sim);
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(cworld_write(&w, 1, v, &a->items[i]),
+				 a->items[i].entry.replicas[0].dev <= 2 ? 0 : -E_STALE_CGEN);
+	assert_int_equal(flush(1, v, 1, 0), 0);
+	assert_int_equal(flush(1, v, 3, 0), 0); /* nothing is owed */
+	assert_int_equal(flush(1, v, 3, 7), -E_UNFLUSHED_LOST);
+	assert_true(sim_now_ns(w.sim) - before < SEC);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 40, b),
+			 0); /* and what is asked for anew is elsewhere */
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(cworld_write(&w, 1, v, &b->items[i]), 0);
+	cworld_free(&w);
+}
+
 /* ---- what must not be served -------------------------------------------------------------------------------------------------------------- */
 
 static void an_old_image_of_a_device_is_refused(void **state)
@@ -1042,6 +1100,7 @@ int main(void)
 	    cmocka_unit_test(patience_ends),
 	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
+	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
 	    cmocka_unit_test(an_old_image_never_catches_up),
 	    cmocka_unit_test(a_database_that_went_back_in_time_is_refused),

@@ -285,6 +285,33 @@ static void a_lost_chunk_stays_an_error_where_nobody_rewrites_it(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* The device is given up while the volume is open: the store refuses what it held, and the map says why. */
+static void a_chunk_is_lost_while_it_is_in_use(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx);
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 0, 4 * CHUNK, 1), 0);
+	for (int c = 0; c < 3; c++) {
+		struct map_entry *e = mock_meta_entry(fx.vol, 0, (uint32_t)c);
+
+		mock_store_drop(&fx.store, e->replicas[0].dev, e->replicas[0].slot,
+				e->replicas[0].cgen, true);
+		*e = (struct map_entry){.kind = MAP_LOST};
+	}
+	assert_int_equal(vf_do(&fx, h, VOLUME_READ, 0, 4096, 0), -E_LOST);
+	assert_int_equal(vf_write(&fx, h, 4096, 4096, 2), 0);
+	assert_true(vf_reads(&fx, h, 4096, 4096, 2));
+	assert_int_equal(vf_do(&fx, h, VOLUME_READ, 0, 4096, 0), -E_BAD_BLOCK);
+	assert_int_equal(vf_do(&fx, h, VOLUME_WRITE_ZEROES, CHUNK, CHUNK, 0), 0);
+	assert_true(vf_reads(&fx, h, CHUNK, CHUNK, 0));
+	expect_extents(&fx, h, 2 * CHUNK, CHUNK, 0, (uint32_t[][2]){{256, 0}, {0}});
+	assert_true(vf_reads(&fx, h, 3 * CHUNK, CHUNK, 1));
+	assert_int_equal(fx.events_n, 0);
+	volume_fixture_free(&fx);
+}
+
 static void entries_of_later_versions_are_refused(void **state)
 {
 	static const struct map_entry strange[] = {
@@ -326,6 +353,7 @@ int main(void)
 	    cmocka_unit_test(zeroes_hide_what_is_below),
 	    cmocka_unit_test(a_slot_of_zeros_and_holes_stays),
 	    cmocka_unit_test(a_lost_chunk_stays_an_error_where_nobody_rewrites_it),
+	    cmocka_unit_test(a_chunk_is_lost_while_it_is_in_use),
 	    cmocka_unit_test(entries_of_later_versions_are_refused),
 	};
 
