@@ -100,6 +100,8 @@ static int op_check(const struct volume_handle *h, const struct volume_req *r)
 static bool op_lock(struct volume *v, struct volume_req *r)
 {
 	struct vol_op *op = op_of(r);
+	bool zeroes = r->op == VOLUME_WRITE_ZEROES || r->op == VOLUME_DISCARD;
+	uint64_t lock_end;
 
 	op->next = r->off;
 	op->end = r->off + r->len;
@@ -122,9 +124,12 @@ static bool op_lock(struct volume *v, struct volume_req *r)
 	default:
 		break;
 	}
+	/* What counts as the whole of the last chunk must be so until its entry has changed, though the volume grows meanwhile. */
+	lock_end = zeroes && op->end == v->size_bytes ? round_up(op->end, 1ULL << v->chunk_shift)
+						      : op->end;
 	op->locked = true;
 	return range_lock_take(&v->lock, &op->lock, op->next >> BLOCK_SHIFT,
-			       (op->end - 1) >> BLOCK_SHIFT,
+			       (lock_end - 1) >> BLOCK_SHIFT,
 			       r->op != VOLUME_READ && r->op != VOLUME_STATUS, op_granted);
 }
 

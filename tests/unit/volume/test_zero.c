@@ -341,6 +341,40 @@ static void entries_of_later_versions_are_refused(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* The last chunk is only half a chunk when all of it is zeroed, and a whole one before that has happened. */
+static void growing_meanwhile_loses_nothing(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct vf_io zero, write;
+		struct volume_fixture fx;
+		struct volume_handle *h;
+		struct meta *m;
+
+		volume_fixture_init(
+		    &fx, &(struct volume_fixture_config){.seed = seed,
+							 .size_bytes = 2 * CHUNK + CHUNK / 2,
+							 .limits = {.pieces_shared = 8,
+								    .scratch_shared = 2,
+								    .map_cache_bytes = 1 << 20}});
+		m = &fx.meta.meta;
+		fx.vol->layers[0]->map[2].kind = MAP_LOST;
+		h = vf_open(&fx, "vol");
+		assert_int_equal(vf_do(&fx, h, VOLUME_READ, 2 * CHUNK, 4096, 0), -E_LOST);
+		vf_io_start(&fx, h, &zero, seed % 2 ? VOLUME_DISCARD : VOLUME_WRITE_ZEROES,
+			    2 * CHUNK, CHUNK / 2, 0, 0);
+		fx.vol->size_bytes = 4 * CHUNK;
+		m->on_volume(m->on_volume_arg, fx.vol->id, fx.vol->epoch, 4 * CHUNK, 0);
+		vf_io_start(&fx, h, &write, VOLUME_WRITE, 3 * CHUNK - 8192, 4096, 0, 5);
+		assert_int_equal(vf_io_wait(&fx, &zero), 0);
+		assert_int_equal(vf_io_wait(&fx, &write), 0);
+		vf_io_end(&write);
+		assert_true(vf_reads(&fx, h, 3 * CHUNK - 8192, 4096, 5));
+		assert_true(vf_reads(&fx, h, 2 * CHUNK, CHUNK / 2, 0));
+		volume_fixture_free(&fx);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,6 +389,7 @@ int main(void)
 	    cmocka_unit_test(a_lost_chunk_stays_an_error_where_nobody_rewrites_it),
 	    cmocka_unit_test(a_chunk_is_lost_while_it_is_in_use),
 	    cmocka_unit_test(entries_of_later_versions_are_refused),
+	    cmocka_unit_test(growing_meanwhile_loses_nothing),
 	};
 
 	log_set_level(LOG_ERROR);
