@@ -87,12 +87,14 @@ struct call_open {
 	struct san_volume_open open;
 	struct cluster_takeover takeover;
 	struct cluster_fence fence;
+	struct san_volume_get get;
 };
 
 static void open_done(struct san_req *req);
 static void open_taken_over(struct cluster_takeover *takeover);
 static void open_refuse(struct call_open *op);
 static void open_fenced(struct cluster_fence *fence);
+static void open_looked(struct san_req *req);
 static void open_answer(struct call_open *op);
 
 static void call_open(struct call *k)
@@ -186,9 +188,23 @@ static void open_refuse(struct call_open *op)
 	call_answer(&op->k, &m.base);
 }
 
+/* It may have been resized meanwhile. The news of that came to the new owner too early, before it knew the volume. */
 static void open_fenced(struct cluster_fence *fence)
 {
-	open_answer(container_of(fence, struct call_open, fence));
+	struct call_open *op = container_of(fence, struct call_open, fence);
+
+	op->get.id = op->open.volume.id;
+	op->get.req.done = open_looked;
+	san_volume_get(fence->c->san, &op->get);
+}
+
+static void open_looked(struct san_req *req)
+{
+	struct call_open *op = container_of(req, struct call_open, get.req);
+
+	if (!req->status)
+		op->open.volume.size_bytes = op->get.volume.size_bytes;
+	open_answer(op);
 }
 
 static size_t pool_devices(struct cluster *c, uint32_t pool, uint32_t *ret_list)

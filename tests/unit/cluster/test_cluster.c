@@ -433,6 +433,39 @@ static void an_away_device_learns_before_it_serves(void **state)
 	cworld_free(&w);
 }
 
+/* The volume grows while the devices hear of its new owner: the owner's answer says so, or the news after it. */
+static void growing_while_it_is_opened(void **state)
+{
+	(void)state;
+	for (uint64_t us = 0; us < 6000; us += 300) {
+		struct admin_req r = {.verb = ADMIN_VOLUME_RESIZE, .subject = "vm1"};
+		struct cworld_call *v, *u;
+		uint32_t changes;
+
+		begin(us + 1, 2);
+		cworld_volume_create(&w, "vm1", 64 * MIB);
+		v = cworld_call_new();
+		u = cworld_call_new();
+		assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+		assert_int_equal(cworld_close(&w, 1, v), 0);
+		cworld_open_begin(&w, 2, "vm1", u);
+		cworld_run(&w, us * 1000);
+		cworld_admin_begin(&w, &r, "{\"size_bytes\": 134217728}");
+		cworld_until(&w, u->done);
+		assert_int_equal(u->open.req.status, 0);
+		changes = w.nodes[2].volume_changes;
+		cworld_run(&w, SEC);
+		cworld_admin_end(&w, &r, false);
+		if (u->open.size_bytes != 128 * MIB) {
+			assert_true(w.nodes[2].volume_changes > changes);
+			assert_int_equal(w.nodes[2].changed_size, 128 * MIB);
+		}
+		mem_free(v);
+		mem_free(u);
+		cworld_free(&w);
+	}
+}
+
 /* The server is killed at any moment; what the node asked is answered by the next one, once. */
 static void a_killed_server_loses_nothing(void **state)
 {
@@ -1096,6 +1129,7 @@ int main(void)
 	    cmocka_unit_test(a_replaced_owner_is_told),
 	    cmocka_unit_test(a_restarted_owner_gets_a_new_epoch),
 	    cmocka_unit_test(an_away_device_learns_before_it_serves),
+	    cmocka_unit_test(growing_while_it_is_opened),
 	    cmocka_unit_test(a_killed_server_loses_nothing),
 	    cmocka_unit_test(patience_ends),
 	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
