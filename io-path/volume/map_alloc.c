@@ -152,8 +152,10 @@ static int alloc_store(struct volume *v)
 	for (uint32_t i = 0; i < a->n; i++) {
 		struct map_item item = map_item_of(&a->items[i].entry);
 
-		if (i >= a->clients_n && item.flags & MAP_RESERVED)
+		if (i >= a->clients_n && item.flags & MAP_RESERVED) {
+			item.flags |= MAP_ITEM_EMPTY;
 			run_ahead_got(v, a->chunks[i]);
+		}
 		map_set_head(v, a->chunks[i], &item);
 	}
 	a->limit = 2 * a->limit < ALLOC_BATCH_MAX ? 2 * a->limit : ALLOC_BATCH_MAX;

@@ -36,12 +36,20 @@ struct map_item {
 	uint32_t slot;
 	device_no dev;
 	uint8_t kind;  /* enum map_kind */
-	uint8_t flags; /* enum map_flags, and MAP_ITEM_BATCHED */
+	uint8_t flags; /* enum map_flags, and those below */
 };
 enum {
-	MAP_ITEM_BATCHED = 1 << 7,  /* flag of a head: part of the allocation that is under way */
+	MAP_ITEM_BATCHED = 1 << 7, /* flag of a head: part of the allocation that is under way */
+	MAP_ITEM_EMPTY =
+	    1 << 6, /* flag of a reserved head: we have reserved it, and nobody has written there since */
 	MAP_KIND_UNSUPPORTED = 255, /* an entry that only later versions can read */
 };
+
+/* A reserved slot in which there may be data that was never acknowledged (run_ahead.c). */
+static inline bool map_item_has_leftovers(const struct map_item *i)
+{
+	return i->flags & MAP_RESERVED && !(i->flags & MAP_ITEM_EMPTY);
+}
 
 static inline bool map_item_same(const struct map_item *a,
 				 const struct map_item *b) /* the same slot contents */

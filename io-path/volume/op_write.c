@@ -88,7 +88,7 @@ static void merge_last(struct vol_piece *p, int status)
 void write_data(struct vol_piece *p)
 {
 	struct map_page *page = map_page_find(p->v, p->chunk);
-	const struct map_item *head;
+	struct map_item *head;
 	bool ahead;
 	int rc;
 
@@ -101,6 +101,7 @@ void write_data(struct vol_piece *p)
 	case MAP_OPEN:
 		ahead = head->flags & MAP_RESERVED;
 		p->data_done = p->map_done = false;
+		head->flags &= (uint8_t)~MAP_ITEM_EMPTY;
 		rc = data_send(p, head, ahead ? ahead_data_done : data_done);
 		if (rc)
 			piece_finish(p, rc);

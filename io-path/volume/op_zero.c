@@ -46,14 +46,6 @@ static bool is_whole_chunk(const struct vol_piece *p)
 	       (p->blocks_n == p->v->chunk_blocks || end_block << BLOCK_SHIFT == p->v->size_bytes);
 }
 
-/* A reserved slot that is not, or no more, run-ahead of ours: a write whose commit failed may have left its data there, or one of a
- * predecessor that was killed. */
-static bool holds_leftovers(const struct vol_piece *p, const struct map_item *head)
-{
-	return head->kind == MAP_OPEN && head->flags & MAP_RESERVED &&
-	       !run_ahead_has(p->v, p->chunk);
-}
-
 void zero_piece(struct vol_piece *p)
 {
 	struct map_page *page = map_page_find(p->v, p->chunk);
@@ -73,7 +65,7 @@ void zero_piece(struct vol_piece *p)
 	ancestors = map_below(page, p->chunk, &below) > 0;
 	switch (head->kind) {
 	case MAP_OPEN:
-		if (head->flags & MAP_RESERVED && (ancestors || !holds_leftovers(p, head)))
+		if (head->flags & MAP_RESERVED && (ancestors || !map_item_has_leftovers(head)))
 			zero_unmapped(p, page, head, ancestors);
 		else
 			zero_clear(p, head, ancestors && !(head->flags & MAP_OPAQUE));
@@ -203,7 +195,7 @@ static void zero_partial_again(struct vol_piece *p)
 	struct map_page *page = map_page_find(p->v, p->chunk);
 	const struct map_item *head = page ? map_head(page, p->chunk) : NULL;
 
-	if (head && !holds_leftovers(p, head) &&
+	if (head && !map_item_has_leftovers(head) &&
 	    (head->kind != MAP_OPEN || head->flags & MAP_RESERVED ||
 	     !piece_stable_flag(p, head->dev))) {
 		piece_finish(p, 0);

@@ -3,7 +3,7 @@
  * that nobody followed.
  *
  *   candidate -> (reclaim_delay_ns) -> MAP* -> lock the whole chunk, or try later -> STATUS* -> empty: unmap* -> unlock
- *                                                                       (run-ahead needs no STATUS)
+ *                                                              (run-ahead of our own needs no STATUS)
  *
  * The server frees the slot once the unmapping is committed. Clients that come meanwhile wait for the lock; for that it is only
  * taken when free, so that a client stuck on a device that is away cannot make others wait behind a job.
@@ -213,8 +213,9 @@ static bool job_start(struct volume *v, struct map_page *page, uint32_t chunk)
 	const struct map_item *head = map_head(page, chunk);
 	const struct map_below *below;
 
-	if (head->kind != MAP_OPEN || v->gone || chunk >= volume_chunks_n(v))
-		return true; /* nothing to give back */
+	if (head->kind != MAP_OPEN || v->gone || chunk >= volume_chunks_n(v) ||
+	    run_ahead_has(v, chunk))
+		return true; /* nothing to give back, or not yet */
 	while (j->busy)
 		j++;
 	if (head->flags & MAP_ITEM_BATCHED ||
@@ -227,7 +228,7 @@ static bool job_start(struct volume *v, struct map_page *page, uint32_t chunk)
 	    map_below(page, chunk, &below) > 0 && !(head->flags & (MAP_OPAQUE | MAP_FULL));
 	j->change.chunk = chunk;
 	v->reclaim.jobs_n++;
-	if (head->flags & MAP_RESERVED) {
+	if (head->flags & MAP_ITEM_EMPTY) {
 		job_unmap(j, META_UNMAP);
 		return true;
 	}

@@ -6,6 +6,10 @@
  * unmapped, and a writer that arrives writes at once but is acknowledged only with the commit that makes the chunk its own
  * (op_write.c).
  *
+ * Leftovers. A reserved chunk that a predecessor had, or in which a write of ours began, may hold what was never acknowledged: of a process that was
+ * killed, or of a write whose commit failed. Readers see that, as the next writer there makes it the client's, and what somebody has read must
+ * not change by that. It is returned only when it is empty.
+ *
  * Returned, through reclaim.c: when nobody followed for idle_ns, when the writer went elsewhere and another needs the room,
  * when the pool is full, and at close. */
 #include "io-path/volume/runtime.h"

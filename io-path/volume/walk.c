@@ -84,7 +84,7 @@ static bool walk_entry(struct vol_piece *p, const struct map_item *item, uint32_
 	switch (item->kind) {
 	case MAP_OPEN:
 	case MAP_SEALED:
-		if (item->flags & MAP_RESERVED)
+		if (item->flags & MAP_RESERVED && !map_item_has_leftovers(item))
 			break;
 		if (next_run(p)) {
 			walk_ask(p, item, depth);
