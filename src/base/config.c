@@ -16,8 +16,8 @@
 #include "src/base/units.h"
 
 enum { OPTIONS_MAX = 64, HELP_BYTES = 8192, HELP_COLUMN = 28, LINES_MAX = 10000 };
-/* getopt's values for what is not in the table */
-enum { OPT_CONFIG = OPTIONS_MAX, OPT_HELP, OPT_VERSION };
+/* getopt's values: an index of the table is told from its '?' and ':' by OPT_FIRST */
+enum { OPT_FIRST = 256, OPT_CONFIG = OPT_FIRST + OPTIONS_MAX, OPT_HELP, OPT_VERSION };
 
 struct parse {
 	const struct config *c;
@@ -92,6 +92,14 @@ static int unknown_option(struct parse *p, const struct option *longs, const cha
 	return bad(p, "unknown option '%s'; --help lists them", word);
 }
 
+static int flag_given(struct parse *p, size_t i)
+{
+	if (p->given[i] && p->c->options[i].type != CONFIG_LIST)
+		return bad(p, "option '--%s' is given twice", p->c->options[i].name);
+	p->given[i] = true;
+	return 0;
+}
+
 /* 1: answered, 0, or -EINVAL */
 static int flags(struct parse *p, int argc, char **argv, bool apply, const char **file)
 {
@@ -103,7 +111,7 @@ static int flags(struct parse *p, int argc, char **argv, bool apply, const char 
 		longs[i] = (struct option){p->c->options[i].name,
 					   p->c->options[i].type == CONFIG_FLAG ? no_argument
 										: required_argument,
-					   NULL, (int)i};
+					   NULL, OPT_FIRST + (int)i};
 	longs[n++] = (struct option){"config", required_argument, NULL, OPT_CONFIG};
 	longs[n++] = (struct option){"help", no_argument, NULL, OPT_HELP};
 	longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
@@ -111,7 +119,8 @@ static int flags(struct parse *p, int argc, char **argv, bool apply, const char 
 	opterr = 0;
 	while (!r && (o = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		/* among short ones, of which there are none, getopt has not moved on */
-		const char *word = o == '?' && optopt ? argv[optind] : argv[optind - 1];
+		bool is_short = o == '?' && optopt && optopt < OPT_FIRST;
+		const char *word = is_short ? argv[optind] : argv[optind - 1];
 
 		if (o == '?')
 			return unknown_option(p, longs, word ? word : argv[optind - 1]);
@@ -128,11 +137,9 @@ static int flags(struct parse *p, int argc, char **argv, bool apply, const char 
 			printf("%s %s\n", p->c->program, STRATA_VERSION);
 			return 1;
 		} else if (apply) {
-			r = set(p, (size_t)o, optarg ? optarg : "yes");
-		} else if (p->given[o] && p->c->options[o].type != CONFIG_LIST) {
-			return bad(p, "option '--%s' is given twice", p->c->options[o].name);
-		} else {
-			p->given[o] = true;
+			r = set(p, (size_t)o - OPT_FIRST, optarg ? optarg : "yes");
+		} else if (flag_given(p, (size_t)o - OPT_FIRST)) {
+			return -EINVAL;
 		}
 	}
 	if (!r && optind < argc)

@@ -20,8 +20,10 @@ int htab_init(struct htab *t, uint64_t buckets_min)
 {
 	uint64_t n = 8;
 
-	while (n < buckets_min)
+	while (n < buckets_min && n <= SIZE_MAX / 2)
 		n *= 2;
+	if (n < buckets_min)
+		return -ENOMEM;
 	t->buckets = mem_zalloc_array(n, sizeof(t->buckets[0]));
 	if (!t->buckets)
 		return -ENOMEM;

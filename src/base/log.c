@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "src/base/log.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,5 +79,9 @@ void log_line(enum log_level level, const char *msg, const char *fmt, ...)
 		vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
 		va_end(ap);
 	}
+	for (char *p = line; *p; p++)
+		if (iscntrl((
+			unsigned char)*p)) /* of a name that a peer chose: it must not look like a line of ours */
+			*p = '?';
 	fprintf(stderr, "%s\n", line); /* one call: lines of several threads do not mix */
 }

@@ -132,6 +132,7 @@ static void mistakes_are_named(void **state)
 	    {"--data x --data y", "option '--data' is given twice"},
 	    {"--data x --config /a --config /b", "option '--config' is given twice"},
 	    {"--data x --verbose=yes", "option '--verbose' takes no value"},
+	    {"--verbose=yes --data x", "option '--verbose' takes no value"},
 	    {"--data=", "'data' is empty"},
 	    {"-xyz", "unknown option '-xyz'"},
 	    {"--data x -v", "unknown option '-v'"},
@@ -229,6 +230,31 @@ static void help_names_every_option(void **state)
 	assert_non_null(strstr(text, "--config FILE"));
 }
 
+/* getopt answers with the index of the option, or with '?' and ':' for mistakes: no table is so long that the two mix. */
+static void a_table_may_be_as_long_as_tables_may_be(void **state)
+{
+	enum { N = 64 };
+	static uint64_t values[N];
+	static char names[N][16];
+	struct config_option many[N];
+	struct config c = {"strata-test", "A test.", many, N};
+	char errmsg[ERRMSG_LEN], name[16];
+
+	(void)state;
+	for (int i = 0; i < N; i++) {
+		snprintf(names[i], sizeof(names[0]), "n%d", i);
+		many[i] = (struct config_option){names[i], CONFIG_NUMBER, &values[i], "N",
+						 .help = "a number"};
+	}
+	for (int i = 0; i < N; i++) {
+		char *argv[] = {"strata-test", name, "7", NULL};
+
+		snprintf(name, sizeof(name), "--n%d", i);
+		assert_int_equal(config_parse(&c, 3, argv, errmsg), CONFIG_GO);
+		assert_int_equal(values[i], 7);
+	}
+}
+
 static void short_memory_is_an_error(void **state)
 {
 	char errmsg[ERRMSG_LEN];
@@ -252,6 +278,7 @@ int main(void)
 	    T(mistakes_in_the_file_are_named_with_their_line),
 	    T(whatever_the_file_is_it_ends_with_a_verdict),
 	    T(help_names_every_option),
+	    T(a_table_may_be_as_long_as_tables_may_be),
 	    T(short_memory_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

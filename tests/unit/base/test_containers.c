@@ -142,6 +142,16 @@ static void a_table_that_cannot_grow_still_works(void **state)
 	htab_free(&t);
 }
 
+static void a_table_of_impossible_size_is_refused(void **state)
+{
+	struct htab t;
+
+	(void)state;
+	assert_int_equal(htab_init(&t, UINT64_MAX), -ENOMEM);
+	assert_int_equal(htab_init(&t, (1ULL << 63) + 1), -ENOMEM);
+	assert_int_equal(htab_init(&t, 1ULL << 62), -ENOMEM);
+}
+
 static void hashes_of_bytes_tell_apart(void **state)
 {
 	(void)state;
@@ -179,6 +189,7 @@ int main(void)
 	    cmocka_unit_test(a_table_finds_what_was_added),
 	    cmocka_unit_test(equal_keys_live_side_by_side),
 	    cmocka_unit_test(a_table_that_cannot_grow_still_works),
+	    cmocka_unit_test(a_table_of_impossible_size_is_refused),
 	    cmocka_unit_test(hashes_of_bytes_tell_apart),
 	    cmocka_unit_test(a_failed_check_ends_the_program),
 	};

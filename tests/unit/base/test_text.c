@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -224,6 +225,35 @@ static void a_limited_line_passes_once_a_second(void **state)
 	log_set_level(LOG_INFO);
 }
 
+/* What log_line() writes about this name. */
+static void logged(const char *name, char *text, size_t room)
+{
+	int ends[2], kept = dup(STDERR_FILENO);
+	ssize_t n;
+
+	assert_int_equal(pipe(ends), 0);
+	dup2(ends[1], STDERR_FILENO);
+	log_info("a client came", "name=%s", name);
+	dup2(kept, STDERR_FILENO);
+	n = read(ends[0], text, room - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	close(ends[0]);
+	close(ends[1]);
+	close(kept);
+}
+
+static void a_name_cannot_forge_a_line(void **state)
+{
+	char text[2048];
+
+	(void)state;
+	logged("x\nerror: disk lost\r\x1b[2J", text, sizeof(text));
+	assert_string_equal(text, "info: a client came name=x?error: disk lost??[2J\n");
+	logged("sch\xc3\xb6n", text, sizeof(text));
+	assert_string_equal(text, "info: a client came name=sch\xc3\xb6n\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +264,7 @@ int main(void)
 	    cmocka_unit_test(every_error_has_a_name_a_text_and_an_errno),
 	    cmocka_unit_test(errno_passes_through),
 	    cmocka_unit_test(a_limited_line_passes_once_a_second),
+	    cmocka_unit_test(a_name_cannot_forge_a_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
