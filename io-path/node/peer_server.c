@@ -15,6 +15,8 @@
 #include "src/wire/conn.h"
 
 enum { LISTENERS_MAX = 8, SMALL_BYTES = 16 << 10 };
+#define ACCEPT_PAUSE_NS \
+	100000000ULL /* an accept that failed (no descriptors left, say) would fail again at once */
 
 struct job {
 	struct list link; /* of peer_link.unused, or of nothing */
@@ -49,7 +51,7 @@ struct peer_link {
 struct listener {
 	struct peer_server *server;
 	struct ioe_sock *sock;
-	struct ioe_req accept;
+	struct ioe_req accept; /* or the timer before the next one */
 	bool accepting, tcp;
 };
 
@@ -70,6 +72,7 @@ struct peer_server {
 
 static void accept_next(struct listener *l);
 static void accept_done(struct ioe_req *r);
+static void accept_pause_done(struct ioe_req *r);
 static int link_new(struct peer_server *s, struct ioe_sock *sock, bool tcp);
 static void link_up(struct conn *c);
 static int link_request(struct conn *c, const struct frame *f, const void *body, void **ret_data);
@@ -156,10 +159,28 @@ static void accept_done(struct ioe_req *r)
 		s->stats.refused++;
 		ioe_sock_close(s->cfg.ioe, r->ret_sock);
 	}
-	if (!s->closing)
-		accept_next(l);
-	else
+	if (s->closing) {
 		server_free_if_closed(s);
+	} else if (r->status) {
+		log_limited(LOG_WARN, ioe_now_ns(s->cfg.ioe), "cannot accept a peer", "error=%s",
+			    err_name(r->status));
+		l->accepting = true;
+		ioe_timer(s->cfg.ioe, &l->accept, ioe_now_ns(s->cfg.ioe) + ACCEPT_PAUSE_NS,
+			  accept_pause_done);
+	} else {
+		accept_next(l);
+	}
+}
+
+static void accept_pause_done(struct ioe_req *r)
+{
+	struct listener *l = container_of(r, struct listener, accept);
+
+	l->accepting = false;
+	if (l->server->closing)
+		server_free_if_closed(l->server);
+	else
+		accept_next(l);
 }
 
 static int link_new(struct peer_server *s, struct ioe_sock *sock, bool tcp)

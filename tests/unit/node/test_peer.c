@@ -517,6 +517,25 @@ static void test_a_stuck_device(void **state)
 	teardown(f);
 }
 
+/* An accept that fails would fail again at once, for as long as somebody knocks: it is tried again after a while. */
+static void test_an_accept_that_fails(void **state)
+{
+	struct fixture *f = setup(70, 60 * SEC);
+	uint64_t before;
+
+	(void)state;
+	while (!client_submit(f, &f->reqs[0]))
+		;
+	mem_fail_at(0, UINT64_MAX);
+	before = sim_events(f->w);
+	run_for(f, 2 * SEC);
+	mem_fail_at(UINT64_MAX, 0);
+	assert_in_range(sim_events(f->w) - before, 1, 2000);
+	drain(f);
+	expect_clean(f);
+	teardown(f);
+}
+
 static void test_other_cluster_is_refused(void **state)
 {
 	struct fixture *f = setup(60, 3 * SEC);
@@ -572,6 +591,7 @@ int main(void)
 	    cmocka_unit_test(test_waiting_ones_are_dropped),
 	    cmocka_unit_test(test_nobody_there),
 	    cmocka_unit_test(test_a_stuck_device),
+	    cmocka_unit_test(test_an_accept_that_fails),
 	    cmocka_unit_test(test_other_cluster_is_refused),
 	    cmocka_unit_test(test_decode_random),
 	};
