@@ -82,6 +82,9 @@ struct ioe_file {
 	uint32_t io_align; /* what ioe.c enforces on every READ, WRITE and PUNCH */
 	bool read_only;
 	uint64_t in_flight;
+	struct ioe_req *fsync; /* the one that the engine has */
+	struct list fsyncs;    /* those that wait until it is back */
+	int fsync_error;       /* of an fsync of any kind that failed */
 };
 
 struct ioe_sock {
@@ -105,6 +108,12 @@ static inline enum req_state req_state(const struct ioe_req *r)
 void engine_init(struct ioe *e, const struct ioe_ops *ops);
 void engine_file_init(struct ioe *e, struct ioe_file *f, uint32_t io_align, bool read_only);
 void engine_sock_init(struct ioe *e, struct ioe_sock *s, bool is_listener);
+
+/* fsync.c: a file's IOE_FSYNCs, one after the other, and none that succeeds after one that failed. */
+void fsync_submit(struct ioe *e, struct ioe_req *r);
+/* The status it completes with, where the kernel said `status`. */
+int fsync_status(struct ioe_file *f, int status);
+void fsync_completed(struct ioe *e, struct ioe_req *r);
 
 /* The one way to complete: r->link is in no list, r->got and r->ret_sock are set. */
 void engine_complete(struct ioe *e, struct ioe_req *r, int status);

@@ -120,6 +120,7 @@ static int description_examine(struct file *f, const char *path, int flags, uint
 		f->ring_moves_inline = inline_enable(f->fd);
 	else if (!(flags & IOE_OPEN_BUFFERED))
 		direct_enable(f, path, ret_align);
+	f->has_volatile_cache |= !f->is_direct; /* the kernel's, whatever the device has */
 	return 0;
 }
 
@@ -224,6 +225,12 @@ void file_info(struct ioe_file *base, struct ioe_file_info *ret_info)
 	};
 }
 
+/* That an error came to light here must not hide it from the fsync that is to tell of the data. */
+static int size_sync(struct file *f)
+{
+	return fsync(f->fd) ? fsync_status(&f->base, -errno) : 0;
+}
+
 int file_resize(struct ioe *e, struct ioe_file *base, uint64_t size_bytes)
 {
 	struct file *f = file_of(base);
@@ -240,7 +247,7 @@ int file_resize(struct ioe *e, struct ioe_file *base, uint64_t size_bytes)
 	if (r)
 		return -errno;
 	f->limit_bytes = size_bytes;
-	return fsync(f->fd) ? -errno : 0;
+	return size_sync(f);
 }
 
 int file_reserve(struct ioe *e, struct ioe_file *base, uint64_t off, uint64_t len)
@@ -254,7 +261,7 @@ int file_reserve(struct ioe *e, struct ioe_file *base, uint64_t off, uint64_t le
 	do
 		r = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
 	while (r && errno == EINTR);
-	return r || fsync(f->fd) ? -errno : 0;
+	return r ? -errno : size_sync(f);
 }
 
 uint64_t file_used_bytes(struct ioe *e, struct ioe_file *base)

@@ -34,6 +34,7 @@ void engine_init(struct ioe *e, const struct ioe_ops *ops)
 void engine_file_init(struct ioe *e, struct ioe_file *f, uint32_t io_align, bool read_only)
 {
 	*f = (struct ioe_file){.e = e, .io_align = io_align, .read_only = read_only};
+	list_init(&f->fsyncs);
 }
 
 void engine_sock_init(struct ioe *e, struct ioe_sock *s, bool is_listener)
@@ -145,8 +146,10 @@ void engine_complete(struct ioe *e, struct ioe_req *r, int status)
 {
 	check(req_state(r) == REQ_IN_FLIGHT);
 	r->priv[0] = REQ_READY;
-	r->status = status;
+	r->status = r->op == IOE_FSYNC ? fsync_status(r->file, status) : status;
 	list_push(&e->ready, &r->link);
+	if (r->op == IOE_FSYNC)
+		fsync_completed(e, r);
 }
 
 /* ---- hooks ------------------------------------------------------------------------------------------------------------ */
@@ -279,10 +282,12 @@ static void file_request(struct ioe *e, struct ioe_req *r, enum ioe_op op, struc
 	f->in_flight++;
 	if (op != IOE_FSYNC)
 		go = file_request_check(r);
-	if (go == 1)
-		e->ops->submit(e, r);
-	else
+	if (go != 1)
 		engine_complete(e, r, go);
+	else if (op == IOE_FSYNC)
+		fsync_submit(e, r);
+	else
+		e->ops->submit(e, r);
 }
 
 void ioe_read(struct ioe *e, struct ioe_req *r, struct ioe_file *f, uint64_t off, void *buf,

@@ -16,7 +16,9 @@
  *  6. ioe_cancel only asks: the request still completes once, with its own result if that was faster.
  *  7. Requests on one stream socket and direction are served in the order of submission. Disk requests have no order among
  *     themselves; who needs one waits. An fsync covers the writes that had completed before it was submitted, and no others.
- *  8. Only ioe_post() and ioe_stop() may be called from other threads.
+ *  8. An fsync that failed is the last word about its file: those that wait and all later ones end with its error, until the file is closed.
+ *     (The kernel names an error once, to the first that asks; what was lost stays lost.)
+ *  9. Only ioe_post() and ioe_stop() may be called from other threads.
  */
 #ifndef STRATA_IOE_IOE_H
 #define STRATA_IOE_IOE_H
@@ -264,7 +266,8 @@ int ioe_sock_dup(struct ioe_sock *listener, int *ret_fd);
 void ioe_fd_close(int fd);
 
 /* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation). They are blocked in the calling thread and those it
- * starts later: call this before anything starts threads, or a signal may find one that does not block it and end the process. */
+ * starts later: call this before anything starts threads, or a signal may find one that does not block it and end the process. SIGPIPE is
+ * ignored from then on: whoever read our messages may go away before we do. */
 int ioe_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 
 #endif

@@ -52,6 +52,7 @@ int path_rename(struct ioe *e, const char *from, const char *to)
 int path_mkdir(struct ioe *e, const char *path, uint32_t mode)
 {
 	struct stat st;
+	int r;
 
 	(void)e;
 	if (!mkdir(path, (mode_t)mode))
@@ -60,7 +61,11 @@ int path_mkdir(struct ioe *e, const char *path, uint32_t mode)
 		return -errno;
 	if (stat(path, &st))
 		return -errno;
-	return S_ISDIR(st.st_mode) ? 0 : -EEXIST;
+	if (!S_ISDIR(st.st_mode))
+		return -EEXIST;
+	r = directory_sync(path); /* whoever made it may have ended before that */
+	return r == -EACCES ? 0
+			    : r; /* in a directory that is not ours to read it is not ours either */
 }
 
 /* ---- load ------------------------------------------------------------------------------------------------------------- */

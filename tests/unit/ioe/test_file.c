@@ -383,6 +383,7 @@ static void a_buffered_file_takes_any_length(void **state)
 	ioe_file_info(f, &info);
 	assert_int_equal(info.io_align, 1);
 	assert_false(info.is_direct);
+	assert_true(info.has_volatile_cache);
 	assert_int_equal(ioe_sync_write(fx, f, 7, text, 6), 0);
 	memset(text, 0, sizeof(text));
 	assert_int_equal(ioe_sync_read(fx, f, 7, text, 6), 0);
@@ -505,7 +506,7 @@ static void the_lock_outlives_the_process_until_its_last_write(void **state)
 
 /* ---- block devices ---------------------------------------------------------------------------------------------------- */
 
-static bool loop_device_make(struct ioe_fixture *fx, char *dev, size_t dev_len)
+static bool loop_device_make(struct ioe_fixture *fx, const char *options, char *dev, size_t dev_len)
 {
 	char command[256];
 	FILE *p;
@@ -513,7 +514,7 @@ static bool loop_device_make(struct ioe_fixture *fx, char *dev, size_t dev_len)
 
 	if (getuid() != 0)
 		return false;
-	snprintf(command, sizeof(command), "losetup -f --show '%s' 2>/dev/null",
+	snprintf(command, sizeof(command), "losetup %s -f --show '%s' 2>/dev/null", options,
 		 ioe_fixture_path(fx, "disk"));
 	p = popen(command, "r");
 	ok = p && fgets(dev, (int)dev_len, p);
@@ -535,7 +536,7 @@ static void a_block_device(void **state)
 	int r;
 
 	ioe_file_close(fx->e, f);
-	if (!loop_device_make(fx, dev, sizeof(dev))) {
+	if (!loop_device_make(fx, "", dev, sizeof(dev))) {
 		mem_free(a);
 		skip();
 	}
@@ -544,6 +545,7 @@ static void a_block_device(void **state)
 	assert_int_equal(info.size_bytes, 64 * MIB);
 	assert_true(info.is_block_device);
 	assert_true(info.is_direct);
+	assert_true(info.has_volatile_cache); /* a loop device hands a flush on to its file */
 	assert_int_equal(ioe_file_open(fx->e, dev, IOE_OPEN_LOCK, &g, errmsg), -E_IN_USE);
 	assert_non_null(strstr(errmsg, "in use"));
 	assert_int_equal(ioe_sync_write(fx, f, 63 * MIB, a, MIB), 0);
@@ -561,6 +563,32 @@ static void a_block_device(void **state)
 	snprintf(command, sizeof(command), "losetup -d %s", dev);
 	assert_int_equal(system(command), 0);
 	mem_free(a);
+}
+
+/* A device that needs no flush does while the kernel's cache is in between. (A read-only loop device says "write through".) */
+static void a_device_behind_the_page_cache_has_a_volatile_cache(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	struct ioe_file *f = ioe_fixture_file(fx, "disk", MIB);
+	char dev[64], command[128];
+	struct ioe_file_info direct, buffered;
+
+	ioe_file_close(fx->e, f);
+	if (!loop_device_make(fx, "-r", dev, sizeof(dev)))
+		skip();
+	assert_int_equal(ioe_file_open(fx->e, dev, IOE_OPEN_RDONLY, &f, NULL), 0);
+	ioe_file_info(f, &direct);
+	ioe_file_close(fx->e, f);
+	assert_int_equal(ioe_file_open(fx->e, dev, IOE_OPEN_RDONLY | IOE_OPEN_BUFFERED, &f, NULL),
+			 0);
+	ioe_file_info(f, &buffered);
+	ioe_file_close(fx->e, f);
+	snprintf(command, sizeof(command), "losetup -d %s", dev);
+	assert_int_equal(system(command), 0);
+	assert_true(direct.is_direct);
+	assert_false(direct.has_volatile_cache);
+	assert_false(buffered.is_direct);
+	assert_true(buffered.has_volatile_cache);
 }
 
 int main(void)
@@ -595,6 +623,8 @@ int main(void)
 	    {"the lock outlives the process", the_lock_outlives_the_process_until_its_last_write,
 	     ON_REAL | ON_TMPFS},
 	    {"a block device", a_block_device, ON_REAL},
+	    {"a device behind the page cache", a_device_behind_the_page_cache_has_a_volatile_cache,
+	     ON_REAL},
 	};
 
 	return ioe_suite_run(tests, ARRAY_LEN(tests));
