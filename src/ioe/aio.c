@@ -171,10 +171,6 @@ static void wait_for_events(struct aio *a, uint64_t wait_ns)
 	struct host *h = &a->host;
 	int n = 0;
 
-	if (h->signal_fd >= 0 && !a->signal_watched) {
-		check(watch(a, h->signal_fd, EPOLLIN, NULL, TAG_SIGNAL) == 0);
-		a->signal_watched = true;
-	}
 	if (wait_ns > 0 && host_spin_begin(h)) {
 		uint64_t end = host_clock_ns() + MIN(wait_ns, h->cfg.spin_ns);
 		bool hit;
@@ -377,11 +373,24 @@ static void aio_cancel(struct ioe *e, struct ioe_req *r)
 		engine_complete(e, r, -ECANCELED);
 }
 
+static int aio_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg)
+{
+	struct aio *a = aio_of(e);
+	int r = host_on_terminate(e, fn, arg);
+
+	if (r || a->signal_watched)
+		return r;
+	r = watch(a, a->host.signal_fd, EPOLLIN, NULL, TAG_SIGNAL);
+	a->signal_watched = r == 0;
+	return r;
+}
+
 static const struct ioe_ops aio_ops = {
     .name = "aio",
     .free = aio_free,
     .cancel = aio_cancel,
     .poll = aio_poll,
     .sock_shutdown = sock_shutdown,
+    .on_terminate = aio_on_terminate,
     HOST_OPS,
 };

@@ -169,6 +169,7 @@ static void sync_run(struct host *h)
 
 void host_turn_begin(struct host *h)
 {
+	h->in_turn = true;
 	engine_hooks_run(&h->ioe);
 	sock_dirs_run(h);
 	sync_run(h);
@@ -205,6 +206,8 @@ int host_turn_end(struct host *h)
 	sock_dirs_run(h);
 	n = engine_dispatch(&h->ioe);
 	h->busy = n > 0;
+	h->now_ns = 0;
+	h->in_turn = false;
 	return n;
 }
 
@@ -258,6 +261,8 @@ uint64_t host_now_ns(struct ioe *e)
 {
 	struct host *h = host_of(e);
 
+	if (!h->in_turn) /* before the loop runs a lot may take its time */
+		return host_clock_ns();
 	if (h->now_ns == 0)
 		h->now_ns = host_clock_ns();
 	return h->now_ns;
@@ -335,6 +340,7 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg)
 	h->terminate_arg = arg;
 	if (h->signal_fd >= 0)
 		return 0;
+	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);

@@ -39,6 +39,7 @@ struct host {
 	 * signal_fd, if there is one, is readable. */
 	void (*arm)(struct host *h, struct sock_dir *d);
 
+	bool in_turn;
 	uint64_t now_ns; /* of this turn; 0: not read yet */
 	struct uuid boot_id;
 	atomic_bool sleeping; /* in the kernel, or about to look whether it may be */
@@ -79,7 +80,7 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 	.unlink = path_unlink, .rename = path_rename, .mkdir = path_mkdir,                        \
 	.file_load = small_file_load, .file_store = small_file_store, .shm_create = shm_create,   \
 	.shm_open = shm_map, .shm_close = shm_unmap, .listen = sock_listen, .sock_dup = sock_dup, \
-	.sock_close = sock_close, .on_terminate = host_on_terminate
+	.sock_close = sock_close
 
 /* Cancels what has not reached the engine's kernel: true when r is completed now. */
 bool host_cancel(struct host *h, struct ioe_req *r);

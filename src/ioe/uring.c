@@ -50,6 +50,7 @@ static const struct ioe_ops uring_ops;
 static int ring_open(struct io_uring *ring);
 static void ring_start(struct uring *u);
 static void disk_push(struct uring *u);
+static bool disk_is_due(const struct uring *u);
 static void wait_for_cqes(struct uring *u, uint64_t wait_ns);
 static bool can_submit_later(struct uring *u);
 static bool spin(struct uring *u, uint64_t wait_ns);
@@ -225,7 +226,7 @@ static int uring_poll(struct ioe *e, uint64_t deadline_ns)
 		signal_arm(u);
 		wake_arm(
 		    u); /* the last that may reap: whether there is something to wait for is asked behind it */
-		wait_for_cqes(u, host_wait_ns(&u->host, deadline_ns));
+		wait_for_cqes(u, disk_is_due(u) ? 0 : host_wait_ns(&u->host, deadline_ns));
 		n = host_turn_end(&u->host);
 	} while (n == 0 && !host_poll_over(&u->host, deadline_ns));
 	return n;
@@ -293,7 +294,7 @@ static void disk_push(struct uring *u)
 {
 	struct list *l;
 
-	while (u->in_kernel < u->host.cfg.depth && (l = list_pop(&u->host.disk))) {
+	while (disk_is_due(u) && (l = list_pop(&u->host.disk))) {
 		struct ioe_req *r = list_entry(l, struct ioe_req, link);
 		unsigned piece = (unsigned)MIN(r->len - r->got, (uint64_t)FILE_PIECE_BYTES_MAX);
 		char *at = (char *)r->buf + r->got;
@@ -321,6 +322,12 @@ static void disk_push(struct uring *u)
 		r->stage = FILE_IN_KERNEL;
 		u->in_kernel++;
 	}
+}
+
+/* Did a request come back unfinished after the push? What reaps in between is a full ring. */
+static bool disk_is_due(const struct uring *u)
+{
+	return u->in_kernel < u->host.cfg.depth && !list_empty(&u->host.disk);
 }
 
 static void disk_cqe(struct uring *u, struct ioe_req *r, int res)
@@ -498,5 +505,6 @@ static const struct ioe_ops uring_ops = {
     .cancel = uring_cancel,
     .poll = uring_poll,
     .sock_shutdown = uring_sock_shutdown,
+    .on_terminate = host_on_terminate,
     HOST_OPS,
 };

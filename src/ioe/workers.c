@@ -91,7 +91,8 @@ void workers_add(struct workers *w, struct ioe_req *r)
 		err = thread_start(w);
 	if (!err)
 		return;
-	log_warn("cannot start a worker thread", "have=%u error=%s", w->threads, err_name(err));
+	log_limited(LOG_WARN, ioe_now_ns(w->e), "cannot start a worker thread", "have=%u error=%s",
+		    w->threads, err_name(err));
 	if (w->threads == 0 && workers_take_back(w, r))
 		engine_complete(w->e, r, err);
 }

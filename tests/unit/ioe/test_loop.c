@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loop of every engine: completions, hooks, messages, timers, workers, waking and idling. */
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -465,6 +466,7 @@ struct work {
 	int *n;
 	int result;
 	pthread_t ran_on;
+	bool takes_signals;
 	sem_t *gate; /* waits here, if it has one */
 };
 
@@ -472,7 +474,11 @@ static void work_fn(struct ioe_req *r)
 {
 	struct work *w = container_of(r, struct work, req);
 
+	sigset_t blocked;
+
 	w->ran_on = pthread_self();
+	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+	w->takes_signals = !sigismember(&blocked, SIGTERM) || !sigismember(&blocked, SIGUSR1);
 	if (w->gate)
 		sem_wait(w->gate);
 	w->result = 42;
@@ -499,8 +505,11 @@ static void work_runs_and_comes_back(void **state)
 	for (int i = 0; i < WORKS; i++) {
 		assert_int_equal(w[i].req.status, 0);
 		assert_int_equal(w[i].result, 42);
-		if (fx->engine != ON_SIM)
-			assert_false(pthread_equal(w[i].ran_on, pthread_self()));
+		if (fx->engine == ON_SIM)
+			continue;
+		assert_false(pthread_equal(w[i].ran_on, pthread_self()));
+		assert_false(
+		    w[i].takes_signals); /* or one may end the program behind the loop's back */
 	}
 	mem_free(w);
 }
@@ -596,6 +605,21 @@ static void signals_call_the_terminator_on_the_loop(void **state)
 	assert_int_equal(n, 2);
 }
 
+/* Whoever reads what a daemon says may go away: that must not end it. */
+static void a_closed_pipe_does_not_end_the_program(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	int ends[2], n = 0;
+
+	assert_int_equal(ioe_on_terminate(fx->e, termination, &n), 0);
+	assert_int_equal(pipe(ends), 0);
+	close(ends[0]);
+	assert_int_equal(write(ends[1], "x", 1), -1);
+	assert_int_equal(errno, EPIPE);
+	close(ends[1]);
+	signal(SIGPIPE, SIG_DFL);
+}
+
 /* ---- identity --------------------------------------------------------------------------------------------------------- */
 
 static void time_randomness_and_identity(void **state)
@@ -615,6 +639,20 @@ static void time_randomness_and_identity(void **state)
 	assert_false(bytes_are_zero(bytes + 900, 100));
 	assert_true(ioe_wall_ns(fx->e) > 1600000000ULL * 1000 * MS);
 	assert_non_null(ioe_name(fx->e));
+}
+
+/* Constant within a turn it may be; before the loop runs, a program reads a database for minutes. */
+static void time_goes_on_outside_of_turns(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	uint64_t begin_ns = ioe_now_ns(fx->e);
+
+	usleep(20 * 1000);
+	assert_true(ioe_now_ns(fx->e) >= begin_ns + 20 * MS);
+	ioe_poll(fx->e, 0);
+	begin_ns = ioe_now_ns(fx->e);
+	usleep(20 * 1000);
+	assert_true(ioe_now_ns(fx->e) >= begin_ns + 20 * MS);
 }
 
 int main(void)
@@ -651,7 +689,10 @@ int main(void)
 	    {"an idle loop does not wake up", an_idle_loop_does_not_wake_up, ON_REAL},
 	    {"signals call the terminator on the loop", signals_call_the_terminator_on_the_loop,
 	     ON_REAL},
+	    {"a closed pipe does not end the program", a_closed_pipe_does_not_end_the_program,
+	     ON_REAL},
 	    {"time, randomness, identity", time_randomness_and_identity, ON_ALL},
+	    {"time goes on outside of turns", time_goes_on_outside_of_turns, ON_REAL},
 	};
 
 	return ioe_suite_run(tests, ARRAY_LEN(tests));

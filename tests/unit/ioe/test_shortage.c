@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines that cannot be had, or had only in part: memory, descriptors, threads, io_uring itself. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,6 +78,60 @@ static void creation_without_descriptors(void **state)
 			}
 		}
 		assert_int_equal(r, 0);
+	}
+}
+
+/* A child of the program must not hold its devices, locks and connections. */
+static void no_descriptor_outlives_an_exec(void **state)
+{
+	enum { FDS = 256 };
+	bool inherited[FDS];
+	char path[64], addr[80];
+
+	(void)state;
+	for (int fd = 0; fd < FDS; fd++)
+		inherited[fd] = fcntl(fd, F_GETFD) >= 0;
+	snprintf(path, sizeof(path), "/tmp/strata-ioe-exec.%d", (int)getpid());
+	snprintf(addr, sizeof(addr), "unix:%s.sock", path);
+	for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+		struct ioe_config cfg = {.kind = kinds[k]};
+		struct ioe_wait accepted = {0}, connected = {0}, tcp = {0};
+		struct ioe_sock *listener, *tcp_listener;
+		struct ioe_file *f;
+		struct ioe *e;
+		char tcp_addr[IOE_ADDR_MAX];
+		int dup_fd, n = 0;
+
+		assert_int_equal(ioe_new(&cfg, &e), 0);
+		assert_int_equal(ioe_file_open(e, path, IOE_OPEN_CREATE | IOE_OPEN_LOCK, &f, NULL),
+				 0);
+		assert_int_equal(ioe_listen(e, addr, &listener, NULL), 0);
+		assert_int_equal(ioe_listen(e, "127.0.0.1:0", &tcp_listener, NULL), 0);
+		assert_int_equal(ioe_sock_dup(tcp_listener, &dup_fd), 0);
+		ioe_sock_addr(tcp_listener, tcp_addr);
+		ioe_accept(e, &accepted.req, listener, ioe_wait_done);
+		ioe_connect(e, &connected.req, addr, ioe_wait_done);
+		ioe_connect(e, &tcp.req, tcp_addr, ioe_wait_done);
+		while (!accepted.calls || !connected.calls || !tcp.calls)
+			ioe_poll(e, UINT64_MAX);
+		for (int fd = 0; fd < FDS; fd++) {
+			int flags = inherited[fd] ? -1 : fcntl(fd, F_GETFD);
+
+			n += flags >= 0;
+			assert_true(flags < 0 || flags & FD_CLOEXEC);
+		}
+		assert_true(n >= 8);
+		ioe_fd_close(dup_fd);
+		ioe_sock_close(e, accepted.req.ret_sock);
+		ioe_sock_close(e, connected.req.ret_sock);
+		ioe_sock_close(e, tcp.req.ret_sock);
+		ioe_sock_close(e, listener);
+		ioe_sock_close(e, tcp_listener);
+		ioe_file_close(e, f);
+		assert_int_equal(ioe_unlink(e, path), 0);
+		ioe_free(e);
+		for (int fd = 0; fd < FDS; fd++)
+			assert_int_equal(fcntl(fd, F_GETFD) >= 0, inherited[fd]);
 	}
 }
 
@@ -230,6 +285,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(creation_without_memory),
 	    cmocka_unit_test(creation_without_descriptors),
+	    cmocka_unit_test(no_descriptor_outlives_an_exec),
 	    cmocka_unit_test(without_io_uring_there_is_aio),
 	    cmocka_unit_test(without_libaio_there_are_threads),
 	    cmocka_unit_test(work_without_threads_fails),
