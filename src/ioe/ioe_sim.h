@@ -10,7 +10,7 @@
  *                    turn had not ended, or more were asked for than the kernel takes) vanish. Connections are closed or reset. Shared memory
  *                    stays. Files stay as they are.
  *   power lost       kills every process of the machine; each write not covered by a completed fsync is kept, dropped, or torn at 512
- *                    bytes (each sector old or new), independently; a punch likewise (kept or dropped). Requests still in flight count as not
+ *                    bytes (each sector old or new), independently; a punch likewise, torn by 4 KiB. Requests still in flight count as not
  *                    covered. Shared memory is gone; the boot id changes. The machine is off, and silent on the network, until a process
  *                    is started on it: only then do peers see their connections reset.
  *
@@ -19,7 +19,7 @@
  *
  * Disks: a write that landed is visible to reads at once, also before its completion was delivered (the volatile cache); overlapping
  * writes in flight land in random order, and a read that lands while a write to the same sectors is in flight may see some of them new and
- * some old. An fsync makes durable exactly what had landed *and been delivered* before the fsync was submitted (for a predecessor
+ * some old. A write that was cancelled may have been made in part. An fsync makes durable exactly what had landed *and been delivered* before the fsync was submitted (for a predecessor
  * that is dead: what had landed). A failed fsync is not repeatable: each write that it would have covered stays visible but, at the flip
  * of a coin, is never made durable by a later one. Names are durable when the call that changed them returned: create, rename, unlink,
  * mkdir, resize and reserve never come undone; file_store is atomic and durable. Writing past the end of a file is -ENOSPC, as on a
@@ -115,10 +115,12 @@ void sim_disk_traits(struct sim_machine *m, const struct sim_disk_traits *t);
 int sim_disk_new(struct sim_machine *m, const char *path, uint64_t size_bytes);
 /* Puts a signature for ioe_probe_signature() to find, e.g. "ext4"; NULL: none. -ENOENT. */
 int sim_disk_sign(struct sim_machine *m, const char *path, const char *signature);
-/* How much the files of the machine may take together, by 4 KiB pages; 0: no limit. A write that needs more is -ENOSPC, without effect. */
+/* How much the files of the machine may take together, by 4 KiB pages; 0: no limit. A write that needs more is -ENOSPC, and may have been made in
+ * part, as far as there was space. */
 void sim_disk_quota(struct sim_machine *m, uint64_t bytes);
 /* The engine asks `fault` (if set) for each read, write, fsync and punch as it lands: return 0 for none, or -errno to fail it without effect
- * (except as said above for fsync; and a read may have seen parts of a write that then fails). r->buf is NULL for the read of a dead
+ * (except as said above for fsync; a write that fails with -EIO may have been made in part, some of its first sectors; and a read may have
+ * seen parts of a write that then fails). r->buf is NULL for the read of a dead
  * process. The hook must not kill anything. */
 void sim_disk_fault(struct sim_machine *m,
 		    int (*fault)(void *arg, const char *path, const struct ioe_req *r), void *arg);

@@ -459,14 +459,31 @@ static void durable_tear(struct sim_image *img, const struct sim_change *c, stru
 	}
 }
 
+/* Some pages of the punch: a filesystem frees the extents of a range in several transactions. */
+static void durable_tear_punch(struct sim_image *img, const struct sim_change *c, struct rand *rnd)
+{
+	bool in_order = rand_percent(rnd, 50);
+	uint64_t end = in_order ? rand_below(rnd, c->len + 1) : c->len;
+	struct piece pc;
+
+	for (uint64_t at = 0; piece_next(img, c, &at, &pc) && at <= end;) {
+		struct sim_change one = {.off = pc.page * SIM_PAGE + pc.start, .len = pc.len};
+
+		if (in_order || rand_percent(rnd, 50))
+			durable_change(img, &one);
+	}
+}
+
 static void change_survives(struct sim_image *img, const struct sim_change *c, struct rand *rnd)
 {
 	enum { KEPT, DROPPED, TORN, FATES } fate = (int)rand_below(rnd, FATES);
 
-	if (fate == KEPT || (fate == TORN && !c->data && rand_percent(rnd, 50)))
+	if (fate == KEPT)
 		durable_change(img, c);
 	else if (fate == TORN && c->data)
 		durable_tear(img, c, rnd);
+	else if (fate == TORN)
+		durable_tear_punch(img, c, rnd);
 }
 
 /* The durable state becomes the current one. Space once allocated stays so; a punch that was dropped takes its space again. */

@@ -20,6 +20,7 @@ static void push(struct sim_proc *p, struct ioe_req *r);
 static void disk_push(struct sim_proc *p, struct ioe_req *r);
 static void disk_land(struct sim_world *w, struct sim_event *ev);
 static int disk_effect(struct sim_op *op);
+static void write_in_part(struct sim_op *op);
 static void timer_fire(struct sim_world *w, struct sim_event *ev);
 static void work_fire(struct sim_world *w, struct sim_event *ev);
 
@@ -187,6 +188,8 @@ static void disk_land(struct sim_world *w, struct sim_event *ev)
 	status = m->fault ? m->fault(m->fault_arg, ino->path, r) : 0;
 	if (status && r->op == IOE_FSYNC)
 		sim_image_fsync_failed(&ino->img, r->priv[PRIV_NUMBER], &w->rand);
+	if (status == -EIO)
+		write_in_part(op);
 	if (!status)
 		status = disk_effect(op);
 	sim_note(w, op_name(r->op), p, ino->path, r->off, r->len, status);
@@ -234,9 +237,12 @@ static int disk_change(struct sim_op *op)
 		check(
 		    op->crc ==
 		    crc32c(r->buf, r->len)); /* the buffer belongs to the engine until completion */
-		if (!range_inside(r->off, r->len, ino->img.size_bytes) ||
-		    !sim_quota_allows(ino, r->off, r->len))
+		if (!range_inside(r->off, r->len, ino->img.size_bytes))
 			return -ENOSPC;
+		if (!sim_quota_allows(ino, r->off, r->len)) {
+			write_in_part(op);
+			return -ENOSPC;
+		}
 	}
 	if (c.len == 0)
 		return 0;
@@ -268,6 +274,24 @@ static int disk_effect(struct sim_op *op)
 	default:
 		check_unreachable("not a disk request");
 	}
+}
+
+/* A write that failed or was given up: as far as it came. */
+static void write_in_part(struct sim_op *op)
+{
+	struct sim_inode *ino = op->ofd->ino;
+	struct rand *rnd = &ino->m->w->rand;
+	struct ioe_req *r = op->r;
+	struct sim_change c = {.off = r->off, .data = r->buf};
+
+	if (r->op != IOE_WRITE || rand_percent(rnd, 50))
+		return;
+	c.len = rand_below(rnd, r->len / SIM_SECTOR + 1) * SIM_SECTOR;
+	if (c.len == 0 || !range_inside(r->off, r->len, ino->img.size_bytes) ||
+	    !sim_quota_allows(ino, c.off, c.len))
+		return;
+	sim_image_change(&ino->img, &c, ino->m->traits.write_through);
+	r->priv[PRIV_NUMBER] = ino->img.landed;
 }
 
 /* ---- timer, work, cancel ---------------------------------------------------------------------------------------------- */
@@ -306,6 +330,8 @@ void sim_cancel(struct ioe *e, struct ioe_req *r)
 	}
 	if (op && r->op != IOE_TIMER && rand_percent(&p->w->rand, 50))
 		return;
+	if (is_disk)
+		write_in_part(op);
 	if (op)
 		op_free(p->w, op);
 	list_del(&r->link);

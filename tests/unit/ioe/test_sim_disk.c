@@ -193,6 +193,87 @@ static void a_punch_needs_an_fsync(void **state)
 	assert_in_range(undone, 1, SEEDS - 1);
 }
 
+/* How many of two pages that lie together are zeros after a punch of both that no fsync covered. */
+static int pages_punched(uint64_t seed)
+{
+	struct sim_fixture fx;
+	struct ioe_file *f;
+	uint8_t both[2 * PAGE];
+
+	sim_fixture_init(&fx, seed);
+	f = sim_file_make(&fx, "disk", 64 * PAGE);
+	assert_int_equal(sim_write(&fx, f, 0, a, PAGE), 0);
+	assert_int_equal(sim_write(&fx, f, PAGE, b, PAGE), 0);
+	assert_int_equal(sim_fsync(&fx, f), 0);
+	assert_int_equal(sim_punch(&fx, f, 0, 64 * PAGE), 0);
+	sim_fixture_power_loss(&fx);
+	assert_int_equal(sim_disk_peek(fx.m, "disk", 0, both, sizeof(both)), 0);
+	sim_fixture_free(&fx);
+	for (int i = 0; i < PAGE; i++) {
+		assert_true(both[i] == both[0] && (both[0] == 'a' || both[0] == 0));
+		assert_true(both[PAGE + i] == both[PAGE] && (both[PAGE] == 'b' || both[PAGE] == 0));
+	}
+	return (both[0] == 0) + (both[PAGE] == 0);
+}
+
+static void a_punch_is_torn_between_pages(void **state)
+{
+	int n[3] = {0};
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		n[pages_punched(seed)]++;
+	assert_true(n[0] > 0 && n[1] > 0 && n[2] > 0);
+}
+
+static int fail_writes(void *arg, const char *path, const struct ioe_req *r)
+{
+	(void)arg;
+	(void)path;
+	return r->op == IOE_WRITE ? -EIO : 0;
+}
+
+static int write_that_fails(struct sim_fixture *fx, struct ioe_file *f)
+{
+	int r;
+
+	sim_disk_fault(fx->m, fail_writes, NULL);
+	r = sim_write(fx, f, 0, a, 2 * SECTOR) != -EIO;
+	sim_disk_fault(fx->m, NULL, NULL);
+	return r ? r : sim_fsync(fx, f);
+}
+
+static int write_that_is_cancelled(struct sim_fixture *fx, struct ioe_file *f)
+{
+	static struct sim_wait w;
+	int r;
+
+	do {
+		ioe_write(fx->e, &w.req, f, 0, a, 2 * SECTOR, sim_wait_done);
+		sim_step(fx->w);
+		ioe_cancel(fx->e, &w.req);
+		r = sim_wait(fx, &w);
+		if (r == 0)
+			r = sim_punch(fx, f, 0, PAGE); /* too late: once more */
+	} while (r == 0);
+	r = r != -ECANCELED;
+	return r ? r : sim_fsync(fx, f);
+}
+
+/* As on a disk: whoever is told of an error does not know what is there. */
+static void a_write_that_fails_or_is_cancelled_may_be_there_in_part(void **state)
+{
+	int first, second;
+
+	(void)state;
+	first = survivals(write_that_fails, 0, 'a', SEEDS);
+	second = survivals(write_that_fails, SECTOR, 'a', SEEDS);
+	assert_true(first < SEEDS && first > second && second > 0);
+	first = survivals(write_that_is_cancelled, 0, 'a', SEEDS);
+	second = survivals(write_that_is_cancelled, SECTOR, 'a', SEEDS);
+	assert_true(first < SEEDS && first > second && second > 0);
+}
+
 static int fail_fsync(void *arg, const char *path, const struct ioe_req *r)
 {
 	(void)arg;
@@ -236,6 +317,54 @@ static void a_failed_fsync_cannot_be_repeated_into_success(void **state)
 	there = survivals(fsync_failed_then_the_page_changed, 0, 'a', SEEDS);
 	assert_in_range(there, 1, SEEDS - 1);
 	assert_int_equal(survivals(fsync_failed_then_the_page_changed, SECTOR, 'b', SEEDS), SEEDS);
+}
+
+static int write_under_way(struct sim_fixture *fx, struct ioe_file *f)
+{
+	static struct sim_wait w;
+
+	ioe_write(fx->e, &w.req, f, 0, a, 2 * SECTOR, sim_wait_done);
+	sim_step(fx->w); /* the turn that pushes it */
+	return w.is_done;
+}
+
+/* The disk may have it, in whole or in part, although nobody was told. */
+static void a_write_under_way_may_be_there_after_a_power_loss(void **state)
+{
+	int first, second;
+
+	(void)state;
+	first = survivals(write_under_way, 0, 'a', SEEDS);
+	second = survivals(write_under_way, SECTOR, 'a', SEEDS);
+	assert_in_range(first, 1, SEEDS - 1);
+	assert_in_range(second, 1, SEEDS - 1);
+}
+
+/* New sectors among old ones, as a read sees them that meets a write. */
+static void a_read_amid_a_write_sees_some_of_it(void **state)
+{
+	static struct sim_wait wr, rd;
+	struct sim_fixture *fx = *state;
+	struct ioe_file *f = sim_file_make(fx, "disk", PAGE);
+	int all_new = 0, mixed = 0;
+
+	for (int i = 0; i < SEEDS; i++) {
+		int n = 0;
+
+		assert_int_equal(sim_write(fx, f, 0, b, PAGE), 0);
+		ioe_write(fx->e, &wr.req, f, 0, a, PAGE, sim_wait_done);
+		ioe_read(fx->e, &rd.req, f, 0, c, PAGE, sim_wait_done);
+		assert_int_equal(sim_wait(fx, &rd), 0);
+		for (int s = 0; s < PAGE / SECTOR; s++) {
+			n += c[s * SECTOR] == 'a';
+			assert_memory_equal(c + s * SECTOR, c[s * SECTOR] == 'a' ? a : b, SECTOR);
+		}
+		all_new += n == PAGE / SECTOR;
+		mixed += n > 0 && n < PAGE / SECTOR;
+		assert_int_equal(sim_wait(fx, &wr), 0);
+	}
+	assert_true(all_new > 0 && mixed > 0);
+	ioe_file_close(fx->e, f);
 }
 
 static int write_through(struct sim_fixture *fx, struct ioe_file *f)
@@ -511,13 +640,14 @@ static void a_fault_fails_a_request_without_effect(void **state)
 {
 	struct sim_fixture *fx = *state;
 	struct ioe_file *f = sim_file_make(fx, "disk", PAGE);
-	struct fault_script s = {.op = IOE_WRITE, .status = -EIO};
+	struct fault_script s = {.op = IOE_WRITE, .status = -ENOSPC};
 
 	sim_disk_fault(fx->m, fault, &s);
-	assert_int_equal(sim_write(fx, f, 0, a, PAGE), -EIO);
+	assert_int_equal(sim_write(fx, f, 0, a, PAGE), -ENOSPC);
 	assert_int_equal(sim_read(fx, f, 0, c, PAGE), 0);
 	assert_memory_equal(c, zero, PAGE);
 	s.op = IOE_READ;
+	s.status = -EIO;
 	assert_int_equal(sim_write(fx, f, 0, a, PAGE), 0);
 	assert_int_equal(sim_read(fx, f, 0, c, PAGE), -EIO);
 	s.op = IOE_PUNCH;
@@ -617,7 +747,11 @@ int main(void)
 	    T(an_fsync_covers_what_had_completed_and_nothing_else),
 	    T(a_landed_write_that_was_not_delivered_is_not_covered),
 	    T(a_punch_needs_an_fsync),
+	    T(a_punch_is_torn_between_pages),
+	    T(a_write_that_fails_or_is_cancelled_may_be_there_in_part),
 	    T(a_failed_fsync_cannot_be_repeated_into_success),
+	    T(a_write_under_way_may_be_there_after_a_power_loss),
+	    T(a_read_amid_a_write_sees_some_of_it),
 	    T(without_a_volatile_cache_a_completed_write_is_durable),
 	    T(pushed_requests_of_a_killed_process_land_late_and_hold_the_lock),
 	    T(requests_beyond_the_depth_vanish_with_their_process),
