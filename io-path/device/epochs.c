@@ -122,7 +122,7 @@ static void raise_begin(struct volume *v, const struct volume_mark *next)
 
 	check(!v->raising && next->epoch >= v->now.epoch);
 	v->raising = true;
-	v->stable = false;
+	v->recorded = v->stable = false;
 	v->next = *next;
 	if (v->now.epoch == 0 && !registry_has_room(dev, FMT_REC_EPOCH, bytes)) {
 		raise_end(v, -ENOSPC);
@@ -154,6 +154,7 @@ static void raise_reserved(struct waiter *w, int status)
 		return;
 	}
 	lsn = journal_add(dev, &rec, sizeof(rec));
+	v->recorded = true;
 	registry_touch(dev, lsn);
 	flush_wait(dev, &v->wait, FLUSH_STABLE, lsn, raise_stable);
 }

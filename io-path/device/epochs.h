@@ -26,13 +26,19 @@ struct volume {
 	struct volume_mark now;
 	uint32_t inflight_n; /* requests admitted and not finished */
 	/* the raise that is going on */
-	bool raising, stable, for_req;
+	bool raising, recorded, stable, for_req; /* recorded: its EPOCH is in the journal */
 	struct volume_mark next;
 	struct waiter wait;
 	struct list ops; /* struct op.wait: until it is over */
 	struct list
 	    reqs; /* struct device_epoch_req: to be looked at when it is over; with for_req the first is the one going on */
 };
+
+/* What the volume's youngest record says, whether or not that is stable. */
+static inline const struct volume_mark *volume_recorded(const struct volume *v)
+{
+	return v->raising && v->recorded ? &v->next : &v->now;
+}
 
 struct volumes {
 	struct htab by_id;

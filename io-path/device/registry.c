@@ -164,15 +164,17 @@ static bool encode_all(struct device *dev, struct encoder *e)
 
 	htab_for_each (n, &dev->volumes.by_id) {
 		const struct volume *v = container_of(n, struct volume, node);
+		/* its raise may not have heard yet of the flush that made the record stable */
+		const struct volume_mark *m = volume_recorded(v);
 		struct fmt_rec_epoch rec = {
 		    .h = {.type = FMT_REC_EPOCH, .len_bytes = to_le16(sizeof(rec))},
 		    .volume = to_le32(v->id),
-		    .epoch = to_le64(v->stable ? v->next.epoch : v->now.epoch),
-		    .commit = to_le64(v->stable ? v->next.commit : v->now.commit),
-		    .head = to_le32(v->stable ? v->next.head : v->now.head),
+		    .epoch = to_le64(m->epoch),
+		    .commit = to_le64(m->commit),
+		    .head = to_le32(m->head),
 		};
 
-		if (get_le64(rec.epoch) && !encode(e, &rec, sizeof(rec)))
+		if (m->epoch && !encode(e, &rec, sizeof(rec)))
 			return false;
 	}
 	for (uint32_t i = 0; i < g->layers_n; i++)
