@@ -280,6 +280,16 @@ static bool is_blocked(const struct slot_run *run, const struct op *op)
 	check_unreachable("the op is in the list");
 }
 
+/* What waited for its turn meets a device that may have failed meanwhile: there nothing is begun. An earlier FREE of the slot may have failed for
+ * that very reason, and one that repeats it would take it for done. */
+static void op_start(struct op *op)
+{
+	if (op->dev->failed)
+		op_finish(op, -E_DEVICE_FAILED);
+	else
+		op->start(op);
+}
+
 void op_enter_slot(struct op *op)
 {
 	struct slot_run *run = slot_run_get(op->dev, op->slot);
@@ -295,7 +305,7 @@ void op_enter_slot(struct op *op)
 	if (op->is_blocked)
 		run->blocked_n++;
 	else
-		op->start(op);
+		op_start(op);
 }
 
 static void op_leave_slot(struct op *op)
@@ -324,7 +334,7 @@ static void op_run_start(struct waiter *w, int status)
 	struct op *op = container_of(w, struct op, wait);
 
 	check(status == 0);
-	op->start(op);
+	op_start(op);
 }
 
 /* ---- finish ----------------------------------------------------------------------------------------------------------- */

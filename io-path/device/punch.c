@@ -3,7 +3,9 @@
  *
  *   CLEAR -> FLUSH* (the record is stable) -> an op of the device's own on the range* -> TABLE* -> PUNCH* of each run -> done
  *
- * Only blocks that are still no data, by a record that is stable, are punched: their old data can never be wanted again. */
+ * Only blocks that are still holes or zeros, by a record that is stable, are punched: their old data can never be wanted again. Those whose
+ * record came after the flush have their turn after the next one. The bytes of a bad block between them are left: somebody may want to look at
+ * them. */
 #include "io-path/device/dev.h"
 #include "src/base/log.h"
 #include "src/base/math.h"
@@ -17,19 +19,21 @@ static void punch_next(struct op *op);
 static void punch_done(struct ioe_req *io);
 static void punch_end(struct op *op, int status);
 
+static void range_add(struct slot_run *run, uint32_t block, uint32_t n)
+{
+	bool is_empty = run->punch_from == run->punch_to;
+
+	run->punch_from = is_empty ? block : MIN(run->punch_from, block);
+	run->punch_to = is_empty ? block + n : MAX(run->punch_to, block + n);
+}
+
 void punch_add(struct op *op, uint64_t lsn)
 {
 	struct slot_run *run = op->run;
 
 	if (op->dev->no_punch)
 		return;
-	if (run->punch_from == run->punch_to) {
-		run->punch_from = op->block;
-		run->punch_to = op->block + op->blocks_n;
-	} else {
-		run->punch_from = MIN(run->punch_from, op->block);
-		run->punch_to = MAX(run->punch_to, op->block + op->blocks_n);
-	}
+	range_add(run, op->block, op->blocks_n);
 	run->punch_lsn = lsn;
 	if (!run->punch_busy) {
 		run->punch_busy = true;
@@ -116,12 +120,15 @@ static void punch_table(struct waiter *w, int status)
 		punch_next(op);
 }
 
+static bool is_cleared(const struct op *op, uint32_t i)
+{
+	return op->page->values[op->value_at + i] < FMT_BLOCK_BAD;
+}
+
 static bool is_over(const struct op *op, uint32_t i)
 {
-	uint32_t at = op->value_at + i;
-
-	return !table_is_data(op->page->values[at]) &&
-	       table_moved(op->page, at) <= op->dev->journal.stable_lsn;
+	return is_cleared(op, i) &&
+	       table_moved(op->page, op->value_at + i) <= op->dev->journal.stable_lsn;
 }
 
 static void punch_next(struct op *op)
@@ -129,8 +136,9 @@ static void punch_next(struct op *op)
 	struct device *dev = op->dev;
 	uint32_t from = op->data_first + op->data_n, to;
 
-	while (from < op->blocks_n && !is_over(op, from))
-		from++;
+	for (; from < op->blocks_n && !is_over(op, from); from++)
+		if (is_cleared(op, from))
+			range_add(op->run, op->block + from, 1);
 	for (to = from; to < op->blocks_n && is_over(op, to);)
 		to++;
 	if (from == to || dev->failed || dev->no_punch) {

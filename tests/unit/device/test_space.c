@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Space that is given back: all of it, only when nobody can want what is there, and not what was never cleared. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "src/base/bytes.h"
+#include "src/base/log.h"
+#include "tests/lib/device_fixture.h"
+
+static struct device_fixture fx;
+
+static struct {
+	bool flush_fails;
+	uint32_t punches_n;
+} disk;
+
+static int on_disk(void *arg, const char *path, const struct ioe_req *r)
+{
+	(void)arg;
+	(void)path;
+	disk.punches_n += r->op == IOE_PUNCH;
+	return r->op == IOE_FSYNC && disk.flush_fails ? -EIO : 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	device_fixture_init(&fx, 3);
+	fx.with_ring = true;
+	disk.flush_fails = false;
+	disk.punches_n = 0;
+	sim_disk_fault(fx.sim.m, on_disk, NULL);
+	return fixture_open(&fx, false);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	device_fixture_free(&fx);
+	return 0;
+}
+
+static uint64_t used_bytes(void)
+{
+	struct ioe_file *f;
+	uint64_t used;
+
+	assert_int_equal(ioe_file_open(fx.sim.e, DEVICE_PATH, IOE_OPEN_RDONLY, &f, NULL), 0);
+	used = ioe_file_used_bytes(fx.sim.e, f);
+	ioe_file_close(fx.sim.e, f);
+	return used;
+}
+
+/* Clears that come one after the other, while the flush of the ones before them is under way. */
+static void every_cleared_block_is_given_back(void **state)
+{
+	enum { N = 64 };
+	struct fixture_req *q[N];
+	uint64_t before = used_bytes();
+
+	(void)state;
+	assert_int_equal(dev_write(&fx, 4, 1, 0, 256, 5, 0), 0);
+	assert_int_equal(dev_flush(&fx), 0);
+	for (uint32_t i = 0; i < N; i++) {
+		q[i] = req_new(&fx, CHUNK_CLEAR, 4, 1, i * 4, 4);
+		req_submit(q[i]);
+		for (uint32_t steps = 0; steps < i % 7; steps++)
+			assert_true(sim_step(fx.sim.w));
+	}
+	for (uint32_t i = 0; i < N; i++) {
+		assert_int_equal(req_wait(q[i]), 0);
+		req_free(q[i]);
+	}
+	assert_int_equal(dev_flush(&fx), 0);
+	sim_sleep(&fx.sim, 1000 * 1000 * 1000);
+	assert_true(used_bytes() <= before + 16 * BLOCK_BYTES); /* the journal's */
+}
+
+/* What is known to be bad may be all that is left of something. */
+static void a_bad_block_between_cleared_ones_keeps_its_bytes(void **state)
+{
+	struct fixture_req *a, *b;
+	uint8_t bytes[BLOCK_BYTES];
+	uint64_t at = device_block_offset(fx.dev, 4, 5);
+
+	(void)state;
+	assert_int_equal(dev_write(&fx, 4, 1, 0, 16, 5, 0), 0);
+	assert_int_equal(dev_flush(&fx), 0);
+	assert_int_equal(sim_disk_peek(fx.sim.m, DEVICE_PATH, at, bytes, sizeof(bytes)), 0);
+	bytes[0] ^= 1;
+	assert_int_equal(sim_disk_poke(fx.sim.m, DEVICE_PATH, at, bytes, 1), 0);
+	assert_int_equal(dev_expect(&fx, 4, 1, 5, 1, 5), -E_CHECKSUM);
+	a = req_new(&fx, CHUNK_CLEAR, 4, 1, 4, 1);
+	b = req_new(&fx, CHUNK_CLEAR, 4, 1, 6, 1);
+	req_submit(a);
+	req_submit(b);
+	assert_int_equal(req_wait(a), 0);
+	assert_int_equal(req_wait(b), 0);
+	req_free(a);
+	req_free(b);
+	assert_int_equal(dev_flush(&fx), 0);
+	sim_sleep(&fx.sim, 1000 * 1000 * 1000);
+	assert_true(disk.punches_n > 0);
+	assert_int_equal(sim_disk_peek(fx.sim.m, DEVICE_PATH, at, bytes, sizeof(bytes)), 0);
+	assert_false(bytes_are_zero(bytes, sizeof(bytes)));
+	assert_int_equal(dev_expect(&fx, 4, 1, 5, 1, 5), -E_BAD_BLOCK);
+}
+
+/* A FREE that is repeated while the first one fails: its record may never have come to the medium, and then the data is still wanted. */
+static void nothing_is_punched_when_the_record_of_a_free_failed(void **state)
+{
+	struct fixture_req *f[3];
+
+	(void)state;
+	assert_int_equal(dev_write(&fx, 2, 1, 0, 256, 5, 0), 0);
+	assert_int_equal(dev_flush(&fx), 0);
+	disk.flush_fails = true;
+	for (int i = 0; i < 3; i++) {
+		f[i] = req_new(&fx, CHUNK_FREE, 2, 1, 0, 0);
+		req_submit(f[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(req_wait(f[i]), -E_DEVICE_FAILED);
+		req_free(f[i]);
+	}
+	sim_sleep(&fx.sim, 1000 * 1000 * 1000);
+	assert_int_equal(disk.punches_n, 0);
+	disk.flush_fails = false;
+	assert_int_equal(fixture_close(&fx), -E_DEVICE_FAILED);
+}
+
+/* A slot that is freed and filled again while the punch of its last tenant's blocks waits for a flush. */
+static void a_late_punch_spares_the_next_tenant(void **state)
+{
+	(void)state;
+	for (uint32_t round = 0; round < 40; round++) {
+		uint64_t cgen = 1 + 2 * round;
+		struct fixture_req *c = req_new(&fx, CHUNK_CLEAR, 9, cgen, 10, 100);
+		struct fixture_req *f = req_new(&fx, CHUNK_FREE, 9, cgen, 0, 0);
+		struct fixture_req *w = req_new(&fx, CHUNK_WRITE, 9, cgen + 1, 50, 16);
+
+		assert_int_equal(dev_write(&fx, 9, cgen, 0, 128, 5, 0), 0);
+		req_fill(w, round + 7);
+		req_submit(c);
+		for (uint32_t steps = 0; steps < round; steps++)
+			assert_true(sim_step(fx.sim.w));
+		req_submit(f);
+		req_submit(w);
+		assert_int_equal(req_wait(c), 0);
+		assert_int_equal(req_wait(f), 0);
+		assert_int_equal(req_wait(w), 0);
+		sim_sleep(&fx.sim, 100 * 1000 * 1000);
+		assert_int_equal(dev_expect(&fx, 9, cgen + 1, 50, 16, round + 7), 0);
+		assert_int_equal(dev_expect(&fx, 9, cgen + 1, 0, 50, 0), 0);
+		assert_int_equal(dev_free(&fx, 9, cgen + 1, 0), 0);
+		req_free(c);
+		req_free(f);
+		req_free(w);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(every_cleared_block_is_given_back, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_bad_block_between_cleared_ones_keeps_its_bytes, setup,
+					    teardown),
+	    cmocka_unit_test_setup_teardown(nothing_is_punched_when_the_record_of_a_free_failed,
+					    setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_late_punch_spares_the_next_tenant, setup, teardown),
+	};
+
+	log_set_level(LOG_ERROR + 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
