@@ -24,13 +24,21 @@ void pin_init(struct pin *pin, enum pin_kind kind)
 	pin->kind = kind;
 }
 
+static void pin_set(struct pins *p, struct pin *pin, uint64_t lsn);
+
 void pin_need(struct pins *p, struct pin *pin, uint64_t lsn)
 {
 	if (pin->lsn == 0 || lsn < pin->lsn)
-		pin_move(p, pin, lsn);
+		pin_set(p, pin, lsn);
 }
 
+/* A page is copied "from" the first block that is not complete. Its own oldest record may be younger, and the tail past that block. */
 void pin_move(struct pins *p, struct pin *pin, uint64_t lsn)
+{
+	pin_set(p, pin, lsn ? MAX(lsn, pin->lsn) : 0);
+}
+
+static void pin_set(struct pins *p, struct pin *pin, uint64_t lsn)
 {
 	uint64_t stretch = lsn / p->stretch_blocks;
 

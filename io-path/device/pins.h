@@ -32,7 +32,7 @@ void pin_init(struct pin *pin, enum pin_kind kind);
 
 /* Needs the journal from lsn on; an older pin stays. */
 void pin_need(struct pins *p, struct pin *pin, uint64_t lsn);
-/* Needs it from lsn on only, or (0) no more. */
+/* Needs it from lsn on only (what it needed no more before stays so), or (0) no more. */
 void pin_move(struct pins *p, struct pin *pin, uint64_t lsn);
 
 /* The lsn below which nothing is pinned; never decreases, at most open_lsn. */
