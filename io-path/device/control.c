@@ -71,12 +71,24 @@ static void control_end(struct ioe_req *io)
 	done(arg, status);
 }
 
-static int state_error(const struct device *dev)
+/* NULL: the caller was told that there is no memory, or will be told that the device does not take it. */
+static struct control *control_begin(struct device *dev, void (*done)(void *arg, int status),
+				     void *arg)
 {
-	return dev->failed		      ? -E_DEVICE_FAILED
-	       : dev->state != DEVICE_SERVING ? -E_DEVICE_GONE
-	       : dev->read_only		      ? -EROFS
-					      : 0;
+	struct control *c = control_new(dev, done, arg);
+	int status = dev->failed		    ? -E_DEVICE_FAILED
+		     : dev->state != DEVICE_SERVING ? -E_DEVICE_GONE
+		     : dev->read_only		    ? -EROFS
+						    : 0;
+
+	if (!c) {
+		done(arg, -ENOMEM);
+		return NULL;
+	}
+	if (!status)
+		return c;
+	control_finish(c, status);
+	return NULL;
 }
 
 /* ---- superblock ------------------------------------------------------------------------------------------------------- */
@@ -132,15 +144,12 @@ static void sb_flushed_after(struct ioe_req *io)
 void device_set_number(struct device *dev, device_no no, void (*done)(void *arg, int status),
 		       void *arg)
 {
-	struct control *c = control_new(dev, done, arg);
-	int status = state_error(dev);
+	struct control *c = control_begin(dev, done, arg);
 
-	if (!c) {
-		done(arg, -ENOMEM);
+	if (!c)
 		return;
-	}
-	if (status || no == 0) {
-		control_finish(c, status ? status : -EINVAL);
+	if (no == 0) {
+		control_finish(c, -EINVAL);
 		return;
 	}
 	c->number = no;
@@ -185,17 +194,10 @@ static void commit_stable(struct waiter *w, int status);
 void device_commit_put(struct device *dev, uint64_t commit, void (*done)(void *arg, int status),
 		       void *arg)
 {
-	struct control *c = control_new(dev, done, arg);
-	int status = state_error(dev);
+	struct control *c = control_begin(dev, done, arg);
 
-	if (!c) {
-		done(arg, -ENOMEM);
+	if (!c)
 		return;
-	}
-	if (status) {
-		control_finish(c, status);
-		return;
-	}
 	device_heard_commit(dev, commit);
 	flush_wait(dev, &c->wait, FLUSH_PUBLISHED, dev->journal.open_lsn - 1, commit_stable);
 }
@@ -239,20 +241,15 @@ static bool layer_is_sane(const struct device_layer *l)
 void device_layer_put(struct device *dev, const struct device_layer *layer,
 		      void (*done)(void *arg, int status), void *arg)
 {
-	struct control *c = control_new(dev, done, arg);
-	int status = state_error(dev);
-	struct fmt_rec_layer *rec;
+	struct control *c = control_begin(dev, done, arg);
+	bool is_sane = c && layer_is_sane(layer);
+	struct fmt_rec_layer *rec = is_sane ? layer_encode(layer) : NULL;
 	uint32_t len;
 
-	if (!c) {
-		done(arg, -ENOMEM);
+	if (!c)
 		return;
-	}
-	if (!status && !layer_is_sane(layer))
-		status = -EINVAL;
-	rec = status ? NULL : layer_encode(layer);
 	if (!rec) {
-		control_finish(c, status ? status : -ENOMEM);
+		control_finish(c, is_sane ? -ENOMEM : -EINVAL);
 		return;
 	}
 	c->data = rec;
@@ -277,7 +274,10 @@ static void layer_reserved(struct waiter *w, int status)
 		control_finish(c, status);
 		return;
 	}
-	status = registry_put_layer(dev, rec);
+	/* others that waited too may have taken the room */
+	status = registry_has_room(dev, FMT_REC_LAYER, get_le16(rec->h.len_bytes))
+		     ? registry_put_layer(dev, rec)
+		     : -ENOSPC;
 	if (status) {
 		journal_unreserve(dev, get_le16(rec->h.len_bytes));
 		control_finish(c, status);
