@@ -170,6 +170,8 @@ void ckpt_tables_published(struct device *dev)
 		p->in_ckpt = false;
 		p->home_from_lsn = p->ckpt_from_lsn;
 		table_pin_move(dev, p, p->last_lsn >= p->ckpt_from_lsn ? p->ckpt_from_lsn : 0);
+		if (p->pin.lsn == 0)
+			table_sweep(dev, p); /* all its moves are published too */
 	}
 }
 

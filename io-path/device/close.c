@@ -85,18 +85,18 @@ static void close_to(struct device *dev, int step)
 	close_step(dev);
 }
 
-/* Each round of maintenance ends with a close_step(). Rounds that achieve nothing (no memory) are not repeated for ever: then CLEAN is not
- * written. */
+/* Each round of maintenance ends with a close_step(), and so does each table page that was read, without which its changes cannot be
+ * checkpointed. Rounds that achieve nothing (no memory, a page that cannot be read) are not repeated for ever: then CLEAN is not written. */
 static void close_tidy(struct device *dev)
 {
 	struct closing *c = &dev->close;
 
-	if (dev->maint.step != MAINT_IDLE || dev->maint.wanted)
+	if (dev->maint.step != MAINT_IDLE || dev->maint.wanted || !tables_are_loaded(dev))
 		return;
 	if (maint_is_tidy(dev)) {
 		close_to(dev, CLOSE_SUPERBLOCK);
 	} else if (c->rounds_in_vain == ROUNDS_IN_VAIN_MAX) {
-		c->status = -ENOMEM;
+		c->status = dev->tables.unreadable_n ? -EIO : -ENOMEM;
 		close_to(dev, CLOSE_QUIET);
 	} else {
 		c->rounds_in_vain = dev->maint.did ? 0 : c->rounds_in_vain + 1;

@@ -82,6 +82,7 @@ int device_init_parts(struct device *dev,
 /* ---- what parts call at each other, beyond their headers ---------------------------------------------------------------- */
 
 void table_load_start(struct device *dev, struct table_page *p);
+void table_load_again(struct device *dev, struct table_page *p); /* of one that is unreadable */
 void table_recount(struct device *dev, struct table_page *p);
 void punch_failed(struct device *dev, int status);
 bool device_is_quiet(const struct device *dev); /* nothing is in flight, no timer armed */

@@ -132,17 +132,22 @@ void maint_stop(struct device *dev)
 		ioe_cancel(dev->ioe, &dev->maint.timer);
 }
 
-/* ---- the tick: an idle device tidies up, slots that are not written any more retire ------------------------------------ */
+/* ---- the tick: an idle device tidies up, slots that are not written any more retire, memory is given back ---------------- */
 
 void maint_used(struct device *dev)
 {
+	dev->last_change_ns = ioe_now_ns(dev->ioe);
+	maint_watch(dev);
+}
+
+void maint_watch(struct device *dev)
+{
 	struct maint *m = &dev->maint;
 
-	dev->last_change_ns = ioe_now_ns(dev->ioe);
 	if (m->timer_armed || dev->state != DEVICE_SERVING || dev->failed || dev->read_only)
 		return;
 	m->timer_armed = true;
-	ioe_timer(dev->ioe, &m->timer, dev->last_change_ns + MAINT_TICK_NS, tick);
+	ioe_timer(dev->ioe, &m->timer, ioe_now_ns(dev->ioe) + MAINT_TICK_NS, tick);
 }
 
 static bool somebody_is_old(struct device *dev)
@@ -153,6 +158,28 @@ static bool somebody_is_old(struct device *dev)
 		return false;
 	oldest = list_first(&dev->slots.active, struct slot_run, link);
 	return oldest->last_ns + SLOT_RETIRE_AGE_NS <= ioe_now_ns(dev->ioe);
+}
+
+static bool is_quiet(struct device *dev)
+{
+	struct maint *m = &dev->maint;
+	uint64_t lookups_n = dev->info.table_cache_hits + dev->info.table_cache_misses;
+
+	m->quiet_ticks = lookups_n == m->lookups_n ? m->quiet_ticks + 1 : 0;
+	m->lookups_n = lookups_n;
+	return m->quiet_ticks >= MAINT_QUIET_TICKS;
+}
+
+/* True: the device has no more memory than it needs. */
+static bool trim(struct device *dev)
+{
+	if (tables_are_trim(dev) && slots_are_trim(&dev->slots))
+		return true;
+	if (!is_quiet(dev) || !tables_trim(dev))
+		return false;
+	slots_trim(dev);
+	mem_trim();
+	return true;
 }
 
 static void tick(struct ioe_req *io)
@@ -171,10 +198,8 @@ static void tick(struct ioe_req *io)
 		m->everything = true;
 	if (m->everything || somebody_is_old(dev))
 		maint_kick(dev);
-	if (maint_is_tidy(dev))
-		return;
-	m->timer_armed = true;
-	ioe_timer(dev->ioe, &m->timer, ioe_now_ns(dev->ioe) + MAINT_TICK_NS, tick);
+	if (!trim(dev) || !maint_is_tidy(dev))
+		maint_watch(dev);
 }
 
 /* ---- a round ---------------------------------------------------------------------------------------------------------- */
@@ -218,8 +243,10 @@ static bool may_checkpoint(const struct table_page *p)
 
 static bool pick_table(struct device *dev, struct table_page *p)
 {
-	if (dev->maint.ckpt.n == CKPT_PAGES_MAX)
+	if (dev->maint.ckpt.n >= dev->maint.tables_max)
 		return false;
+	if (p && p->pin.lsn && p->is_unreadable)
+		table_load_again(dev, p);
 	if (may_checkpoint(p)) {
 		p->picked = true;
 		ckpt_add(dev, p->page_no);
@@ -265,13 +292,26 @@ static void pick_retiring_tables(struct device *dev)
 	}
 }
 
+/* The longer a page stays dirty the more changes one write of it brings home: when it is only that there are many, and nobody waits, the oldest
+ * eighth will do. */
+static uint32_t dirty_wanted(const struct device *dev)
+{
+	const struct maint *m = &dev->maint;
+
+	if (m->below_lsn || !list_empty(&m->waiters) || !list_empty(&dev->journal.room_waiters))
+		return CKPT_PAGES_MAX;
+	return MIN(dev->tables.dirty_max / 8, (uint32_t)CKPT_PAGES_MAX);
+}
+
 static void tables_step(struct device *dev)
 {
 	struct maint *m = &dev->maint;
 	uint64_t below = many_are_dirty(dev) ? UINT64_MAX : m->below_lsn;
 
 	m->ckpt.n = 0;
+	m->tables_max = CKPT_PAGES_MAX;
 	pick_retiring_tables(dev);
+	m->tables_max = MAX(m->ckpt.n, dirty_wanted(dev));
 	pins_each_below(&dev->journal.pins, below, pick_pinned_table, dev);
 	for (uint32_t i = 0; i < m->ckpt.n; i++)
 		dev->tables.tables[m->ckpt.pages[i]].page->picked = false;

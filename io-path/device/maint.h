@@ -27,6 +27,9 @@ struct table_page;
 
 enum { CKPT_PAGES_MAX = 512, CKPT_WRITES_MAX = 16, CKPT_WRITE_PAGES = 64 };
 #define MAINT_TICK_NS ((uint64_t)2 * 1000 * 1000 * 1000)
+enum {
+	MAINT_QUIET_TICKS = 5
+}; /* then nobody uses the device, and what it keeps for later is given back */
 
 struct ckpt_write {
 	struct ioe_req io;
@@ -59,12 +62,13 @@ struct maint {
 	bool everything; /* the next round takes all there is */
 	bool retire_all; /* closing */
 	/* of the round that is on */
-	bool all;	    /* it takes everything */
-	bool pressed;	    /* the ring, the cache or the active slots run full */
-	bool did;	    /* it did something */
-	uint64_t below_lsn; /* what is pinned below this is due */
-	uint64_t ckpt_lsn;  /* of the last CKPT record */
-	uint64_t from_lsn;  /* of what is copied */
+	bool all;	     /* it takes everything */
+	bool pressed;	     /* the ring, the cache or the active slots run full */
+	bool did;	     /* it did something */
+	uint64_t below_lsn;  /* what is pinned below this is due */
+	uint64_t ckpt_lsn;   /* of the last CKPT record */
+	uint64_t from_lsn;   /* of what is copied */
+	uint32_t tables_max; /* so many table pages at most */
 	struct ckpt ckpt;
 	uint8_t *registry_buf;
 	bool registry_busy; /* it is being written */
@@ -76,6 +80,9 @@ struct maint {
 	bool freed;		 /* one did in this turn */
 	struct ioe_req timer;
 	bool timer_armed;
+	/* the table lookups counted at the last tick, and since how many ticks there were none */
+	uint64_t lookups_n;
+	uint32_t quiet_ticks;
 };
 
 int maint_init(struct device *dev);
@@ -87,7 +94,8 @@ void maint_wait(struct device *dev, struct waiter *w, void (*fn)(struct waiter *
 void maint_freed(struct device *dev);	/* an active slot retired, a dirty page is clean */
 void maint_turn(struct device *dev);	/* at the end of a turn */
 void maint_flushed(struct device *dev); /* a device flush completed */
-void maint_used(struct device *dev); /* there is something to tidy up when the device gets idle */
+void maint_used(struct device *dev);  /* there is something to tidy up when the device gets idle */
+void maint_watch(struct device *dev); /* or to give back */
 void maint_fail(struct device *dev);
 void maint_stop(struct device *dev); /* no tick any more */
 bool maint_is_idle(const struct device *dev);

@@ -35,6 +35,17 @@ static bool has_room(struct device *dev, const struct op *op, const struct slot 
 	return op->page->pin.lsn || dev->tables.dirty_n < dev->tables.dirty_max;
 }
 
+/* Blocks that are data and stay data do not move, and nobody else changes them before this is over. */
+static bool may_move(const struct op *op)
+{
+	const uint32_t *values = op_table_values(op);
+	uint32_t i = 0;
+
+	while (op->page->loaded && i < op->blocks_n && table_is_data(values[i]))
+		i++;
+	return i < op->blocks_n;
+}
+
 void op_write(struct op *op)
 {
 	struct device *dev = op->dev;
@@ -47,7 +58,7 @@ void op_write(struct op *op)
 		return;
 	}
 	r = op_get_page(op);
-	if (!r)
+	if (!r && may_move(op))
 		r = table_track(dev, op->page);
 	if (r)
 		op_finish(op, r);

@@ -5,9 +5,9 @@
  *   else:   the blocks are bad:           CORRECT* -> done
  *
  * ENOSPC leaves what was there; but of a longer write some blocks may have got through, so what was data before is read and is old, new, or
- * (neither) bad. What cannot be read now counts as old: should it be new after all, its checksum will tell. A stable write has its record in
- * the journal already: the correction follows it, and the block of the first one does not count as complete before that of the correction is
- * written, so that no flush can cover the one without the other. */
+ * (neither) bad. What cannot be read now counts as old: should it be new after all, its checksum will tell. When the table cannot be read, which
+ * would say what was there, all are bad. A stable write has its record in the journal already: the correction follows it, and the block of the
+ * first one does not count as complete before that of the correction is written, so that no flush can cover the one without the other. */
 #include "io-path/device/dev.h"
 #include "src/base/crc.h"
 #include "src/base/mem.h"
@@ -35,6 +35,8 @@ void op_write_failed(struct op *op, int status)
 		failed_reserve(op);
 		return;
 	}
+	if (op->page->is_unreadable) /* since the op began */
+		table_load_again(dev, op->page);
 	/* a stable one waits for the flush with the other waiter */
 	if (!op->page->loaded)
 		tables_wait(op->page, &op->wait, failed_table);
@@ -46,10 +48,14 @@ static void failed_table(struct waiter *w, int status)
 {
 	struct op *op = container_of(w, struct op, wait);
 
-	if (status)
-		failed_finish(op);
-	else
+	if (!status) {
 		failed_look(op);
+	} else if (op->dev->failed) {
+		failed_finish(op);
+	} else { /* what was there before cannot be told: the blocks are bad */
+		op->status = status;
+		failed_reserve(op);
+	}
 }
 
 static void failed_look(struct op *op)
@@ -115,6 +121,12 @@ static void failed_reserve(struct op *op)
 	op_unreserve(op);
 	if (!has_journaled(op) && is_unchanged(op)) {
 		ring_abort(op->dev, op->intent, op->dev->journal.written_lsn);
+		failed_finish(op);
+		return;
+	}
+	/* data that becomes bad moves, and an overwrite did not count on that */
+	if (table_track(op->dev, op->page)) {
+		device_fail(op->dev, "memory to note a failed write", -ENOMEM);
 		failed_finish(op);
 		return;
 	}

@@ -78,6 +78,7 @@ struct slot_run *slot_run_get(struct device *dev, uint32_t slot)
 	if (list_empty(&s->runs_free) && !slab_add(s))
 		return NULL;
 	run = list_entry(list_pop(&s->runs_free), struct slot_run, link);
+	s->runs_n++;
 	*run = (struct slot_run){.dev = dev, .slot = slot};
 	list_init(&run->link);
 	list_init(&run->ops);
@@ -95,7 +96,20 @@ void slot_run_put(struct device *dev, struct slot_run *run)
 		return;
 	check(!run->doubt);
 	s->run = NULL;
+	dev->slots.runs_n--;
 	list_push_front(&dev->slots.runs_free, &run->link);
+}
+
+void slots_trim(struct device *dev)
+{
+	struct slots *s = &dev->slots;
+	struct list *l;
+
+	if (s->runs_n > 0)
+		return;
+	list_init(&s->runs_free);
+	while ((l = list_pop(&s->slabs)))
+		mem_free(list_entry(l, struct slab, link));
 }
 
 /* ---- admission -------------------------------------------------------------------------------------------------------- */

@@ -92,6 +92,7 @@ struct slots {
 	uint32_t active_n, active_max;
 	struct list runs_free;
 	struct list slabs;
+	uint32_t runs_n;     /* in use */
 	uint32_t pinned_n;   /* slot-entry pages that pin the journal */
 	uint32_t doubtful_n; /* runs with doubt */
 	uint32_t punching_n; /* runs with punch_busy */
@@ -109,6 +110,13 @@ static inline bool slot_is_busy(const struct slot_run *run)
 struct slot_run *slot_run_get(struct device *dev, uint32_t slot);
 /* Lets it go if it has become idle and inactive. */
 void slot_run_put(struct device *dev, struct slot_run *run);
+
+/* Gives the memory of runs back, if none is in use. */
+void slots_trim(struct device *dev);
+static inline bool slots_are_trim(const struct slots *s)
+{
+	return s->runs_n > 0 || list_empty(&s->slabs);
+}
 
 /* A record about the slot's entry, or a CKPT of its table page, is in the journal at lsn. */
 void slot_page_touch(struct device *dev, uint32_t slot_page, uint64_t lsn);

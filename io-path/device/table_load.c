@@ -2,8 +2,9 @@
 /* table_load.c - reading table pages into the cache.
  *
  *   queued -> (end of the turn: neighbours together) -> read* -> merged with what was written meanwhile -> loaded
+ *                                                             -> (an error: alone, a few times) -> unreadable
  *
- * A page that cannot be read, or is not what its description promised, is damage: the blocks that nobody has written since are bad. */
+ * A page that is not what its description promised is damage: the blocks that nobody has written since are bad. */
 #include <stdlib.h>
 
 #include "io-path/device/dev.h"
@@ -14,6 +15,7 @@ enum { SORT_MAX = 256 };
 static void load_submit(struct device *dev, struct table_load *load);
 static void load_done(struct ioe_req *io);
 static void page_loaded(struct device *dev, struct table_page *p, const void *bytes, bool damaged);
+static void page_unreadable(struct device *dev, struct table_page *p);
 
 static uint64_t home_offset(struct device *dev, const struct table_page *p)
 {
@@ -44,6 +46,14 @@ void table_load_start(struct device *dev, struct table_page *p)
 	device_turn_end(dev);
 }
 
+void table_load_again(struct device *dev, struct table_page *p)
+{
+	check(p->is_unreadable && !p->loaded);
+	p->is_unreadable = false;
+	dev->tables.unreadable_n--;
+	table_load_start(dev, p);
+}
+
 /* ---- submit ----------------------------------------------------------------------------------------------------------- */
 
 static int by_page_no(const void *a, const void *b)
@@ -62,6 +72,11 @@ bool tables_are_idle(const struct device *dev)
 	return true;
 }
 
+bool tables_are_loaded(const struct device *dev)
+{
+	return list_empty(&dev->tables.load_queue) && tables_are_idle(dev);
+}
+
 static struct table_load *load_idle(struct tables *t)
 {
 	for (int i = 0; i < TABLE_LOADS_MAX; i++)
@@ -70,11 +85,12 @@ static struct table_load *load_idle(struct tables *t)
 	return NULL;
 }
 
+/* One that failed is read alone: it may not have been its fault, and must not be that of its neighbours. */
 static bool goes_on(struct device *dev, const struct table_load *load, const struct table_page *p)
 {
 	const struct table_page *last = list_entry(load->pages.prev, struct table_page, lru);
 
-	return load->pages_n < TABLE_LOAD_PAGES &&
+	return load->pages_n < TABLE_LOAD_PAGES && p->tries == 0 && last->tries == 0 &&
 	       home_offset(dev, p) == home_offset(dev, last) + FMT_PAGE;
 }
 
@@ -116,6 +132,16 @@ static void load_submit(struct device *dev, struct table_load *load)
 		 (uint64_t)load->pages_n * FMT_PAGE, load_done);
 }
 
+/* Service begins with what can be read. Later there is time, but not for ever: the page's records hold up the journal, and who wrote to it
+ * wants to read that. */
+static bool is_given_up(const struct device *dev, const struct table_page *p)
+{
+	if (dev->state == DEVICE_OPENING)
+		return true;
+	return p->unreadable_ns && p->pin.lsn &&
+	       ioe_now_ns(dev->ioe) - p->unreadable_ns >= TABLE_UNREADABLE_NS;
+}
+
 /* ---- done ------------------------------------------------------------------------------------------------------------- */
 
 static void load_done(struct ioe_req *io)
@@ -136,9 +162,26 @@ static void load_done(struct ioe_req *io)
 			list_push(&dev->tables.load_queue, &p->lru);
 			continue;
 		}
-		page_loaded(dev, p, good ? bytes : NULL, !good);
+		if (io->status && !is_given_up(dev, p))
+			page_unreadable(dev, p);
+		else
+			page_loaded(dev, p, good ? bytes : NULL, !good);
 	}
 	device_turn_end(dev);
+}
+
+static void page_unreadable(struct device *dev, struct table_page *p)
+{
+	if (p->unreadable_ns == 0) {
+		p->unreadable_ns = ioe_now_ns(dev->ioe);
+		device_event(dev, "unreadable", "block table page %u cannot be read", p->page_no);
+	}
+	p->tries = 0;
+	p->is_unreadable = true;
+	dev->tables.unreadable_n++;
+	p->users++; /* those who are told may be the last who use it */
+	waiters_wake(&p->waiters, -EIO);
+	tables_put(dev, p);
 }
 
 /* The part of a slot that is not known yet. A block that was taken for moved because its past was unknown, and was data all along, did
@@ -176,6 +219,7 @@ static void page_loaded(struct device *dev, struct table_page *p, const void *by
 	for (uint32_t slot = r.first; slot < r.first + r.n; slot++)
 		slot_merge(dev, p, slot, bytes, damaged);
 	p->loaded = true;
+	p->unreadable_ns = 0;
 	list_push(&dev->tables.lru, &p->lru);
 	table_recount(dev, p);
 	if (damaged)
@@ -184,4 +228,7 @@ static void page_loaded(struct device *dev, struct table_page *p, const void *by
 		    "block table page %u is damaged; what it described is lost: slots %u to %u",
 		    p->page_no, r.first, r.first + r.n - 1);
 	waiters_wake(&p->waiters, 0);
+	/* a round found nothing to write, because nothing was loaded */
+	if (!list_empty(&dev->maint.waiters) || !list_empty(&dev->journal.room_waiters))
+		maint_kick(dev);
 }

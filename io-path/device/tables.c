@@ -8,10 +8,13 @@
 enum { DIRTY_PAGES_MIN = 256, DIRTY_PAGES_MAX = 64 << 10, EVICT_LOOK_MAX = 64 };
 /* Of a small device all tables stay: a quarter more writes than there are pages must not mean a checkpoint for each. */
 enum { CACHE_BYTES_MIN = 1 << 20, CACHE_BYTES_DEFAULT_MIN = 16 << 20 };
+enum { IDLE_BYTES_MAX = 1 << 20, TRIM_LOOK_MAX = 4096 };
 enum { MOVED_BYTES = FMT_VALUES_PER_PAGE * sizeof(uint32_t) };
 enum { PAGE_MEM_BYTES = sizeof(struct table_page) + FMT_PAGE };
+#define MOVED_SPAN_MAX ((uint64_t)UINT32_MAX / 2)
 
 static bool evict_one(struct device *dev);
+static void moves_forget(struct device *dev, struct table_page *p);
 static void counts_changed(struct device *dev, struct slot *s, uint32_t present_n, uint32_t bad_n);
 
 /* ---- life ------------------------------------------------------------------------------------------------------------- */
@@ -85,6 +88,8 @@ static struct table_page *page_new(struct device *dev, uint32_t page_no)
 	p->page_no = page_no;
 	t->bytes += PAGE_MEM_BYTES;
 	t->tables[page_no].page = p;
+	if (!tables_are_trim(dev))
+		maint_watch(dev);
 	return p;
 }
 
@@ -94,6 +99,8 @@ struct table_page *tables_get(struct device *dev, uint32_t page_no)
 
 	if (p) {
 		dev->info.table_cache_hits++;
+		if (p->is_unreadable)
+			table_load_again(dev, p);
 	} else {
 		dev->info.table_cache_misses++;
 		p = page_new(dev, page_no);
@@ -108,14 +115,18 @@ struct table_page *tables_get(struct device *dev, uint32_t page_no)
 
 void tables_put(struct device *dev, struct table_page *p)
 {
-	(void)dev;
 	check(p->users > 0);
 	p->users--;
+	/* an unreadable one that holds nothing is not in `lru`: nobody else would find it */
+	if (p->users == 0 && p->is_unreadable && p->pin.lsn == 0) {
+		dev->tables.unreadable_n--;
+		page_free(dev, p);
+	}
 }
 
 void tables_wait(struct table_page *p, struct waiter *w, void (*fn)(struct waiter *w, int status))
 {
-	check(!p->loaded);
+	check(!p->loaded && !p->is_unreadable);
 	waiter_push(&p->waiters, w, fn);
 }
 
@@ -144,6 +155,30 @@ static bool evict_one(struct device *dev)
 	return false;
 }
 
+bool tables_are_trim(const struct device *dev)
+{
+	return dev->tables.bytes <= IDLE_BYTES_MAX;
+}
+
+/* The oldest first. Each page is looked at once, and no more than some at a time: others share the thread. */
+bool tables_trim(struct device *dev)
+{
+	struct tables *t = &dev->tables;
+	uint32_t looked_n = 0;
+
+	list_for_each_safe (l, tmp, &t->lru) {
+		struct table_page *p = list_entry(l, struct table_page, lru);
+
+		if (tables_are_trim(dev))
+			return true;
+		if (looked_n++ == TRIM_LOOK_MAX)
+			return false;
+		if (is_evictable(dev, p))
+			page_free(dev, p);
+	}
+	return true;
+}
+
 void tables_fail(struct device *dev)
 {
 	for (uint32_t i = 0; i < dev->geo.total.table_pages; i++)
@@ -170,8 +205,14 @@ bool table_knows(const struct table_page *p, uint32_t first, uint32_t n)
 
 int table_track(struct device *dev, struct table_page *p)
 {
-	if (p->moved)
+	if (p->moved) {
+		/* long clean and still in use: what it remembers is counted in 32 bits */
+		if (dev->journal.open_lsn - p->moved_base > MOVED_SPAN_MAX)
+			moves_forget(dev, p);
 		return 0;
+	}
+	while (dev->tables.bytes + MOVED_BYTES > dev->tables.bytes_max && evict_one(dev))
+		;
 	p->moved = mem_zalloc(MOVED_BYTES);
 	if (!p->moved)
 		return -ENOMEM;
@@ -249,17 +290,23 @@ void table_clear_slot(struct device *dev, struct table_page *p, uint32_t slot)
 
 void table_sweep(struct device *dev, struct table_page *p)
 {
+	if (!p->moved)
+		return;
+	if (p->moved_max > dev->journal.published_lsn || p->users > 0) {
+		moves_forget(dev, p); /* somebody counts on the memory */
+		return;
+	}
+	mem_free(p->moved);
+	p->moved = NULL;
+	dev->tables.bytes -= MOVED_BYTES;
+}
+
+/* Those that are published count as long ago; the memory stays. */
+static void moves_forget(struct device *dev, struct table_page *p)
+{
 	uint64_t published = dev->journal.published_lsn;
 	uint64_t shift = published > p->moved_base ? published - p->moved_base : 0;
 
-	if (!p->moved)
-		return;
-	if (p->moved_max <= published && p->users == 0) { /* else somebody counts on the memory */
-		mem_free(p->moved);
-		p->moved = NULL;
-		dev->tables.bytes -= MOVED_BYTES;
-		return;
-	}
 	for (uint32_t at = 0; at < FMT_VALUES_PER_PAGE; at++)
 		p->moved[at] = p->moved[at] > shift ? (uint32_t)(p->moved[at] - shift) : 0;
 	p->moved_base += shift;

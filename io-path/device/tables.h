@@ -2,8 +2,12 @@
 /* tables.h - the cache of block tables.
  *
  * A table page is in the cache while somebody uses it, while journal records of it are in no home (dirty: it is pinned), and as long after
- * that as memory allows. It can be written to before it has been read: `known` says which of its values count already, the rest is filled
- * in when the load is done. So no write ever waits for a table.
+ * that as memory allows; of a device that nobody uses for some seconds only a few stay. It can be written to before it has been read:
+ * `known` says which of its values count already, the rest is filled in when the load is done. So no write ever waits for a table.
+ *
+ * A page that the disk does not give is *unreadable*: who waits for it is told -EIO, who asks next makes it be read again. Only when that
+ * goes on for TABLE_UNREADABLE_NS while it is dirty, or when the device is being opened, is it given up, as one that came back with other
+ * contents is at once: then the blocks that nobody has written since are bad.
  *
  * For each block of a dirty page the cache also remembers when it last became data or ceased to be data ("moved": the lsn of that
  * record): the rules for overwriting depend on it. 0: long ago, at or below published_lsn, or in a home. */
@@ -20,6 +24,7 @@
 struct device;
 
 enum { TABLE_LOADS_MAX = 8, TABLE_LOAD_PAGES = 16, TABLE_LOAD_TRIES = 3 };
+#define TABLE_UNREADABLE_NS ((uint64_t)60 * 1000 * 1000 * 1000)
 
 struct table_page {
 	/* what every request looks at, in one cache line */
@@ -31,6 +36,8 @@ struct table_page {
 	uint32_t users;
 	bool loaded, referenced;
 	uint8_t tries;
+	bool is_unreadable;	/* not loaded, nor about to be */
+	uint64_t unreadable_ns; /* since when it could not be read; 0: it could */
 	struct pin pin;
 	struct list lru;     /* in tables.lru; while loading in tables.load_queue or in its load */
 	struct list waiters; /* until it is loaded */
@@ -67,6 +74,7 @@ struct tables {
 	struct table_load loads[TABLE_LOADS_MAX];
 	uint64_t bytes, bytes_max;
 	uint32_t dirty_n, dirty_max;
+	uint32_t unreadable_n;
 };
 
 int tables_init(struct device *dev, uint64_t cache_bytes);
@@ -78,7 +86,11 @@ void tables_put(struct device *dev, struct table_page *p);
 void tables_wait(struct table_page *p, struct waiter *w, void (*fn)(struct waiter *w, int status));
 void tables_turn(struct device *dev); /* at the end of a turn: starts loads */
 void tables_fail(struct device *dev);
-bool tables_are_idle(const struct device *dev); /* no load is in flight */
+/* Of a device that nobody uses: some of what is only kept for later is given back. True: there is no more of it. */
+bool tables_trim(struct device *dev);
+bool tables_are_trim(const struct device *dev);
+bool tables_are_idle(const struct device *dev);	  /* no load is in flight */
+bool tables_are_loaded(const struct device *dev); /* nor is one wanted */
 
 static inline bool table_is_data(uint32_t value)
 {

@@ -166,10 +166,12 @@ static void verify_table(struct waiter *w, int status)
 {
 	struct op *op = container_of(w, struct op, wait);
 
-	if (status)
+	if (status) { /* it stays in doubt, like a block that cannot be read */
+		op->run->verify_from = op->dev->geo.blocks_per_chunk;
 		op_finish(op, status);
-	else
+	} else {
 		verify_read(op);
+	}
 }
 
 static bool needs_look(const struct op *op, uint32_t i)

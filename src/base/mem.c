@@ -59,6 +59,11 @@ void mem_tune(void)
 	mallopt(M_ARENA_MAX, ARENAS); /* one for the loop, one for what runs beside it */
 }
 
+void mem_trim(void)
+{
+	malloc_trim(0);
+}
+
 void mem_watch(const struct mem_watch *watch)
 {
 	watcher = watch;

@@ -24,6 +24,8 @@ void mem_free(void *p); /* NULL is fine */
  * each time. Without it the C library maps and unmaps each buffer of 128 KiB and more, and a page touched for the first time costs more than
  * most of what is done with it. */
 void mem_tune(void);
+/* Gives back to the kernel what was freed and is in whole pages of memory, also amid what is in use. It may take milliseconds. */
+void mem_trim(void);
 
 /* Tests: let `after` allocations succeed, then fail `times` of them (UINT64_MAX: all). mem_fail_at(UINT64_MAX, 0) ends it. */
 void mem_fail_at(uint64_t after, uint64_t times);

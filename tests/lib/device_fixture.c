@@ -15,11 +15,17 @@
 
 void device_fixture_init(struct device_fixture *fx, uint64_t seed)
 {
+	device_fixture_init_as(fx, &(struct sim_config){.seed = seed}, 128 << 20);
+}
+
+void device_fixture_init_as(struct device_fixture *fx, const struct sim_config *cfg,
+			    uint64_t size_bytes)
+{
 	memset(fx, 0, sizeof(*fx));
-	fx->size_bytes = 128 << 20;
+	fx->size_bytes = size_bytes;
 	fx->chunk_shift = CHUNK_SHIFT_FLASH;
 	memset(&fx->cluster, 7, sizeof(fx->cluster));
-	sim_fixture_init(&fx->sim, seed);
+	sim_fixture_init_config(&fx->sim, cfg);
 	mem_arena_init(&fx->arena);
 	mem_arena_use(&fx->arena);
 	assert_int_equal(fixture_format(fx, false), 0);

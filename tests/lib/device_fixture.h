@@ -29,6 +29,9 @@ struct device_fixture {
 
 /* A world with a formatted device that is not open. */
 void device_fixture_init(struct device_fixture *fx, uint64_t seed);
+/* Of another size, in a world of another kind. */
+void device_fixture_init_as(struct device_fixture *fx, const struct sim_config *cfg,
+			    uint64_t size_bytes);
 void device_fixture_free(struct device_fixture *fx);
 int fixture_format(struct device_fixture *fx, bool force);
 int fixture_open(struct device_fixture *fx, bool read_only);
