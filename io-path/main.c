@@ -6,6 +6,7 @@
  * On SIGTERM everybody who is connected gets the answers to what was asked. What then still waits for the metadata server or for another node gets
  * five seconds, and fails after that, so that the process ends. Exit 1: failed, 2: used wrongly. */
 #include <jansson.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,9 @@
 #include "io-path/volume/volumes.h"
 #include "src/base/config.h"
 #include "src/base/log.h"
+#include "src/base/math.h"
 #include "src/base/mem.h"
+#include "src/base/units.h"
 #include "src/ioe/cpu.h"
 #include "src/ioe/notify.h"
 #include "targets/nbd/nbd.h"
@@ -28,7 +31,7 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 static char *data, *name, *engine, *key_file, *runtime_dir;
 static struct config_list metad, nbd, peer;
 static uint64_t ready_fd = UINT64_MAX, wait_ns = 120000000000ULL, map_cache = 64 << 20,
-		connections = 256;
+		connections = 256, nbd_memory;
 static bool foreground, insecure;
 
 static const char *name_wrong(const char *text)
@@ -61,6 +64,8 @@ static const struct config_option options[] = {
      .help = "memory for the maps of open volumes; default 64M"},
     {"nbd-connections", CONFIG_NUMBER, &connections, "N", .min = 1, .max = 65536,
      .help = "NBD connections at once; default 256"},
+    {"nbd-memory", CONFIG_SIZE, &nbd_memory, "SIZE", .min = 1 << 20,
+     .help = "memory for all of them; default 1G, or what so many need at least"},
     {"engine", CONFIG_WORD, &engine, "NAME", .words = "auto|uring|aio",
      .help = "I/O engine: auto, uring or aio; default auto"},
     {"ready-fd", CONFIG_NUMBER, &ready_fd, "FD", .max = 1 << 20,
@@ -251,10 +256,20 @@ static int make_nbd(char errmsg[ERRMSG_LEN])
 	struct nbd_config cfg = {
 	    .ioe = g.ioe,
 	    .volumes = g.volumes,
-	    .limits = {.connections = (uint32_t)connections},
+	    .limits = {.connections = (uint32_t)connections, .memory_bytes = nbd_memory},
 	};
-	int r = nbd_server_new(&cfg, &g.nbd);
+	uint64_t least = nbd_memory_least(&cfg.limits);
+	char size[UNITS_TEXT_LEN];
+	int r;
 
+	if (nbd_memory && nbd_memory < least) {
+		units_format_size(round_up(least, 1 << 20), size);
+		snprintf(errmsg, ERRMSG_LEN,
+			 "--nbd-memory must be at least %s for %" PRIu64 " connections", size,
+			 connections);
+		return -EINVAL;
+	}
+	r = nbd_server_new(&cfg, &g.nbd);
 	if (r)
 		snprintf(errmsg, ERRMSG_LEN, "NBD does not start: %s", err_text(r));
 	for (uint32_t i = 0; i < nbd.n && !r; i++)
@@ -478,6 +493,18 @@ static void nbd_metrics(struct control_metrics *m)
 		       0);
 	control_metric(m, "strata_nbd_refused_total", false, "Connections over the limit",
 		       i.refused, NULL, 0);
+	control_metric(m, "strata_nbd_gave_way_total", false,
+		       "Connections closed in their handshake because newer ones wanted the place",
+		       i.gave_way, NULL, 0);
+	control_metric(m, "strata_nbd_memory_bytes", true, "What NBD connections may use together",
+		       i.memory_bytes, NULL, 0);
+	control_metric(m, "strata_nbd_memory_used_bytes", true,
+		       "Of that, what is set aside for those there are, or used beyond it",
+		       i.memory_used_bytes, NULL, 0);
+	control_metric(m, "strata_nbd_memory_waiting", true, "Connections that wait for some",
+		       i.memory_waiting, NULL, 0);
+	control_metric(m, "strata_nbd_memory_waits_total", false, "How often one had to wait",
+		       i.memory_waits, NULL, 0);
 	control_metric(m, "strata_nbd_broken_total", false,
 		       "Connections closed because the peer broke the protocol", i.broken, NULL, 0);
 	control_metric(m, "strata_nbd_requests_total", false, "Requests", i.requests, NULL, 0);

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static _Atomic uint64_t live;
 static _Atomic uint64_t fail_after = UINT64_MAX;
@@ -152,4 +154,14 @@ void mem_free(void *p)
 {
 	uncounted(p);
 	free(p);
+}
+
+/* A kernel that refuses leaves the pages where they are. */
+void mem_discard(void *p, size_t len_bytes)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)p,
+		  first = (at + page - 1) / page * page, end = (at + len_bytes) / page * page;
+
+	if (first < end)
+		madvise((char *)p + (first - at), end - first, MADV_DONTNEED);
 }

@@ -20,6 +20,10 @@ char *mem_strndup(const char *s, size_t len_bytes);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_free(void *p); /* NULL is fine */
 
+/* Part of an allocation whose contents do not matter any more: the whole pages in it go back to the system, and come back zeroed or as they
+ * were when they are touched again. */
+void mem_discard(void *p, size_t len_bytes);
+
 /* For daemons, once, before there are threads: what is freed is kept for the next allocation, up to a few MiB, instead of going back to the kernel
  * each time. Without it the C library maps and unmaps each buffer of 128 KiB and more, and a page touched for the first time costs more than
  * most of what is done with it. */

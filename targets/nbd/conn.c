@@ -36,6 +36,8 @@ int conn_new(struct nbd_server *s, struct ioe_sock *sock, struct nbd_conn **ret_
 	c->since_wall_ns = ioe_wall_ns(c->ioe);
 	ioe_sock_peer(sock, c->peer);
 	list_init(&c->link);
+	list_init(&c->greet_link);
+	list_init(&c->line_link);
 	ioe_hook_init(&c->hook, conn_hook);
 	queue_init(&c->finished);
 	queue_init(&c->sent);
@@ -44,6 +46,7 @@ int conn_new(struct nbd_server *s, struct ioe_sock *sock, struct nbd_conn **ret_
 		conn_free(c);
 		return -ENOMEM;
 	}
+	list_push(&s->greeting, &c->greet_link);
 	conn_deadline(c, ioe_now_ns(c->ioe) + s->limits.handshake_ns);
 	handshake_begin(c);
 	*ret_c = c;
@@ -123,9 +126,8 @@ static void conn_time_is_up(struct nbd_conn *c)
 /* A burst leaves memory behind in the pool: when it is over, the pages go back. Not at once, for the next burst may be near. */
 static void conn_trim(struct nbd_conn *c)
 {
-	if (pool_is_idle(&c->pool))
-		pool_trim(&c->pool);
-	else
+	budget_return(c);
+	if (pool_is_grown(&c->pool))
 		conn_trim_later(c);
 }
 
@@ -144,6 +146,7 @@ void conn_drain(struct nbd_conn *c)
 	if (c->state != CONN_SERVING)
 		return;
 	c->state = CONN_DRAINING;
+	budget_forget(c);
 	c->skip = 0; /* `filling` stays: a receive into it may be under way */
 	conn_deadline(c, 0);
 	rx_run(c);
@@ -164,8 +167,24 @@ void conn_shut(struct nbd_conn *c)
 	if (c->state == CONN_CLOSING)
 		return;
 	c->state = CONN_CLOSING;
+	list_del(&c->greet_link);
+	budget_forget(c);
 	conn_deadline(c, 0);
 	ioe_sock_shutdown(c->ioe, c->sock);
+}
+
+void conn_give_way(struct nbd_conn *c)
+{
+	struct nbd_server *s = c->server;
+
+	check(c->state == CONN_HANDSHAKE);
+	c->left = true;
+	s->conns_n--;
+	s->leaving_n++;
+	s->past.gave_way++;
+	log_limited(LOG_WARN, ioe_now_ns(c->ioe), "nbd connection gave way to a newer one",
+		    "peer=%s limit=%u", c->peer, s->limits.connections);
+	conn_shut(c);
 }
 
 void conn_settle(struct nbd_conn *c)
@@ -200,11 +219,12 @@ static void conn_end(struct nbd_conn *c)
 	check(!c->sent.first && c->in_flight == 0);
 	if (!h) {
 		struct nbd_server *s = c->server;
+		bool left = c->left;
 
 		conn_count(c, &s->past);
 		list_del(&c->link);
 		conn_free(c);
-		server_conn_gone(s);
+		server_conn_gone(s, left);
 		return;
 	}
 	c->handle = NULL;

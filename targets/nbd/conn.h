@@ -22,6 +22,7 @@
 #define STRATA_TARGETS_NBD_CONN_H
 
 #include "src/base/list.h"
+#include "targets/nbd/budget.h"
 #include "targets/nbd/nbd.h"
 #include "targets/nbd/pool.h"
 #include "targets/nbd/proto.h"
@@ -41,6 +42,7 @@ enum {
 	EXTENTS_MAX = 1024,	/* in a reply to BLOCK_STATUS */
 	HEADS_BYTES = 16 << 10, /* reply headers of one send */
 	EXPORT_NAME_LEN = 2 * NAME_LEN_MAX + 2, /* "volume@snapshot" */
+	LEAVING_MAX = 64,			/* connections that gave way and are not gone yet */
 };
 
 enum conn_state { CONN_HANDSHAKE, CONN_SERVING, CONN_DRAINING, CONN_CLOSING };
@@ -56,8 +58,10 @@ struct nbd_server {
 	struct volumes *volumes;
 	struct nbd_limits limits; /* without zeroes */
 	struct list listeners, conns;
+	struct list greeting; /* connections in their handshake, the oldest first */
 	uint64_t last_id;
-	uint32_t conns_n;
+	uint32_t conns_n, leaving_n; /* with a place; without one, as they gave way */
+	struct budget budget;
 	struct nbd_server_info past; /* counters; those of living connections are added on request */
 	/* set by nbd_server_close() */
 	bool closing, ending;
@@ -110,6 +114,12 @@ struct nbd_conn {
 	struct nbd_request *requests, *free;
 	struct pool pool;
 	uint32_t in_flight; /* with the volume */
+	bool in_line;	    /* waits for common pages (budget.h), for a run of wanted_n */
+	uint32_t wanted_n;
+	struct list line_link;
+	uint32_t sends_n,
+	    fills_n; /* sends done, payloads complete; and when the budget looked last: */
+	uint32_t sends_seen, fills_seen;
 
 	/* output */
 	struct request_queue finished, sent;
@@ -136,7 +146,9 @@ struct nbd_conn {
 	uint64_t deadline_ns; /* 0: none */
 
 	/* status */
-	struct list link; /* server's, by id */
+	struct list link;	/* server's, by id */
+	struct list greet_link; /* server's, while in the handshake */
+	bool left;		/* gave its place to another */
 	uint64_t id, since_wall_ns;
 	uint64_t answered, errors, read_bytes, written_bytes;
 	char peer[IOE_ADDR_MAX];
@@ -152,11 +164,13 @@ void conn_drain(struct nbd_conn *c);
 void conn_shut(struct nbd_conn *c);
 /* The peer broke the protocol: say so in the log, and conn_shut(). */
 void conn_drop(struct nbd_conn *c, const char *why);
+/* Another one gets its place; only in the handshake. */
+void conn_give_way(struct nbd_conn *c);
 /* Last thing of every callback: `c` may be gone afterwards. */
 void conn_settle(struct nbd_conn *c);
 /* The one deadline of the connection, replacing what was set; 0 for none. */
 void conn_deadline(struct nbd_conn *c, uint64_t deadline_ns);
-/* The pool has grown: see in a while whether it is still needed. */
+/* The pool has grown beyond its share: see in a while whether it is still needed. */
 void conn_trim_later(struct nbd_conn *c);
 void conn_info(const struct nbd_conn *c, struct nbd_conn_info *ret_info);
 void conn_count(const struct nbd_conn *c, struct nbd_server_info *sum); /* adds its counters */
@@ -178,6 +192,12 @@ void handshake_free(struct nbd_conn *c);
 void handshake_begin(struct nbd_conn *c);
 bool handshake_input(struct nbd_conn *c); /* true: used something up, call again */
 
+/* It is the client's turn, not ours. */
+static inline bool handshake_is_peers_turn(const struct nbd_conn *c)
+{
+	return !c->paused || c->send_busy;
+}
+
 /* ---- request.c -------------------------------------------------------------------------------------------------------- */
 
 /* Allocates what transmission needs. -ENOMEM */
@@ -193,7 +213,9 @@ void reply_send(struct nbd_conn *c); /* sends what is finished, unless a send is
 
 /* ---- server.c --------------------------------------------------------------------------------------------------------- */
 
-void server_conn_gone(struct nbd_server *s); /* one of its connections was freed */
+void nbd_limits_fill(struct nbd_limits *l);		/* with the defaults */
+void server_conn_gone(struct nbd_server *s, bool left); /* one of its connections was freed */
+void server_close_step(struct nbd_server *s);
 
 /* ---- queues ----------------------------------------------------------------------------------------------------------- */
 

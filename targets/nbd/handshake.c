@@ -195,6 +195,7 @@ static void transmission_begin(struct nbd_conn *c)
 	c->contexts = strcmp(c->hs->contexts_export, c->requested) == 0 ? c->hs->contexts : 0;
 	handshake_free(c);
 	conn_deadline(c, 0);
+	list_del(&c->greet_link);
 	c->state = CONN_SERVING;
 	c->paused = false;
 	rx_run(c);

@@ -7,8 +7,11 @@
  *
  * Resources: a connection takes all it will ever need when it comes (a small part for the handshake, the data pool on entering
  * transmission) and gives it back when it goes. When its requests or its data pool are used up, its socket is not read until
- * something was answered. So memory is bounded by limits.connections times what one may hold; the pages of a pool that were never
- * used cost nothing.
+ * something was answered. The pages of a pool that were never used cost nothing, and all connections together use no more than
+ * limits.memory_bytes (budget.h): who needs more than a small share of its own may have to wait for others.
+ *
+ * When all places are taken, a new connection gets that of the one that has been in its handshake longest, if there is one that we wait
+ * for; who is served is never sent away. So clients that connect and say nothing keep nobody out.
  *
  * Errors: a peer that breaks the protocol loses its connection and nothing else happens. When another node takes a volume over, its
  * connections are closed without answering what could not be done any more: a client that reconnects is told the owner's URI.
@@ -26,12 +29,19 @@
 struct nbd_server;
 
 struct nbd_limits {	      /* 0 takes the default in brackets */
-	uint32_t connections; /* at once; one more is closed as it comes [256] */
+	uint32_t connections; /* at once [256] */
 	uint32_t requests;    /* in flight, per connection [128] */
 	uint64_t pool_bytes; /* data in flight, per connection; the largest request is 8 KiB less, at most 32 MiB [36 MiB] */
+	uint64_t memory_bytes; /* of all connections; nbd_memory_least() or more [nbd_memory_usual()] */
 	uint64_t handshake_ns; /* from accept to transmission [30 s] */
 	uint64_t drain_ns;     /* to take the last answers, once a connection is to end [5 s] */
+	uint64_t stall_ns; /* to take an answer, or to send a payload, while others wait for the memory that it keeps [30 s] */
 };
+
+/* What memory_bytes must be: each connection's own part, and one pool that is as large as it may become. UINT64_MAX: more than there can be. */
+uint64_t nbd_memory_least(const struct nbd_limits *limits);
+/* 1 GiB, or the least when that is more. */
+uint64_t nbd_memory_usual(const struct nbd_limits *limits);
 
 struct nbd_config {
 	struct ioe *ioe;
@@ -39,7 +49,7 @@ struct nbd_config {
 	struct nbd_limits limits;
 };
 
-/* -ENOMEM, -EINVAL (a limit that makes no sense: fewer than 1 request, a pool below 1 MiB + 8 KiB) */
+/* -ENOMEM, -EINVAL (a limit that makes no sense: a pool below 1 MiB + 8 KiB, less memory than the least) */
 int nbd_server_new(const struct nbd_config *cfg, struct nbd_server **ret_server);
 
 /* "unix:PATH" or "HOST:PORT"; may be called several times. errmsg (ERRMSG_LEN, may be NULL) says what is wrong. */
@@ -72,7 +82,12 @@ int nbd_server_conn_next(struct nbd_server *s, uint64_t after, struct nbd_conn_i
 struct nbd_server_info {
 	uint32_t listeners, connections;
 	uint64_t accepted, refused; /* since start; refused: over the limit */
+	uint64_t gave_way; /* connections closed in their handshake because others wanted the place */
 	uint64_t broken; /* connections closed because the peer broke the protocol or was too slow */
+	uint64_t memory_bytes,
+	    memory_used_bytes;	 /* limit, and how much of it connections have or may take */
+	uint32_t memory_waiting; /* connections that wait for it */
+	uint64_t memory_waits;	 /* since start, how often one had to */
 	uint64_t requests, errors, read_bytes,
 	    written_bytes; /* of all connections, past ones too */
 };

@@ -61,9 +61,12 @@ static void reply_sent(struct ioe_req *req)
 	struct nbd_request *r;
 
 	c->send_busy = false;
+	c->sends_n++;
 	c->pending--;
 	while ((r = queue_pop(&c->sent)))
 		request_release(r);
+	if (budget_is_short(&c->server->budget))
+		budget_return(c);
 	if (req->status < 0)
 		conn_shut(c);
 	reply_send(c);

@@ -15,6 +15,7 @@
 #include "targets/nbd/conn.h"
 #include "targets/nbd/error.h"
 
+static bool request_pages_take(struct nbd_request *r);
 static bool request_payload(struct nbd_conn *c);
 static enum nbd_errno request_refusal(const struct nbd_conn *c, const struct nbd_request *r,
 				      const char **ret_why);
@@ -38,6 +39,7 @@ int transmission_new(struct nbd_conn *c)
 		transmission_free(c);
 		return r;
 	}
+	budget_join(c);
 	for (uint32_t i = limits->requests; i-- > 0;) {
 		c->requests[i].conn = c;
 		c->requests[i].next = c->free;
@@ -48,6 +50,7 @@ int transmission_new(struct nbd_conn *c)
 
 void transmission_free(struct nbd_conn *c)
 {
+	budget_leave(c);
 	pool_free(&c->pool);
 	mem_free(c->heads);
 	mem_free(c->send_iov);
@@ -88,7 +91,7 @@ bool request_input(struct nbd_conn *c)
 	r->len = get_be32(h->len);
 	r->error = request_refusal(c, r, &r->why);
 	r->pages_n = r->error ? 0 : request_pages(r);
-	if (r->pages_n && !(r->pages = pool_take(&c->pool, r->pages_n))) {
+	if (r->pages_n && !request_pages_take(r)) {
 		c->paused = true;
 		return false;
 	}
@@ -115,6 +118,22 @@ bool request_input(struct nbd_conn *c)
 	return true;
 }
 
+static bool request_pages_take(struct nbd_request *r)
+{
+	struct nbd_conn *c = r->conn;
+
+	r->pages = pool_take(&c->pool, r->pages_n);
+	if (!r->pages) {
+		if (!budget_ask(c, r->pages_n))
+			return false;
+		r->pages = pool_take(&c->pool, r->pages_n);
+		check(r->pages);
+	}
+	if (c->in_line)
+		budget_forget(c);
+	return true;
+}
+
 /* What the input buffer has of the payload is copied; rx.c receives the rest in place. */
 static bool request_payload(struct nbd_conn *c)
 {
@@ -127,6 +146,7 @@ static bool request_payload(struct nbd_conn *c)
 	if (c->filled < r->len)
 		return false;
 	c->filling = NULL;
+	c->fills_n++;
 	request_submit(r);
 	return true;
 }

@@ -4,8 +4,9 @@
 #include "src/base/mem.h"
 #include "targets/nbd/conn.h"
 
-/* an accept that fails (no descriptors left, say) would fail again at once */
+/* an accept that fails (no descriptors left, say) would fail again at once; sooner when a connection gave way for it */
 #define ACCEPT_RETRY_NS 100000000ULL
+#define ACCEPT_SOON_NS	5000000ULL
 
 struct listener {
 	struct nbd_server *server;
@@ -19,10 +20,10 @@ static void listener_accepted(struct ioe_req *r);
 static void listener_retry(struct ioe_req *r);
 static void listener_free(struct listener *l);
 static void server_admit(struct nbd_server *s, struct ioe_sock *sock);
-static void server_close_step(struct nbd_server *s);
+static bool server_make_room(struct nbd_server *s);
 static void server_closed(struct ioe_req *r);
 
-static int limits_fill(struct nbd_limits *l)
+void nbd_limits_fill(struct nbd_limits *l)
 {
 	if (!l->connections)
 		l->connections = 256;
@@ -34,20 +35,27 @@ static int limits_fill(struct nbd_limits *l)
 		l->handshake_ns = 30000000000ULL;
 	if (!l->drain_ns)
 		l->drain_ns = 5000000000ULL;
-	/* a client may count on requests of 1 MiB; page numbers of the pool are 32-bit */
-	if (l->pool_bytes < (1 << 20) + 2 * BLOCK_BYTES || l->pool_bytes > 1ULL << 40)
-		return -EINVAL;
-	return 0;
+	if (!l->stall_ns)
+		l->stall_ns = 30000000000ULL;
+}
+
+/* A client may count on requests of 1 MiB; page numbers of the pool are 32-bit. */
+static bool limits_make_sense(const struct nbd_limits *l)
+{
+	return l->pool_bytes >= POOL_SHARE_PAGES * BLOCK_BYTES && l->pool_bytes <= 1ULL << 40 &&
+	       l->memory_bytes >= nbd_memory_least(l) && l->memory_bytes <= INT64_MAX;
 }
 
 int nbd_server_new(const struct nbd_config *cfg, struct nbd_server **ret_server)
 {
 	struct nbd_limits limits = cfg->limits;
 	struct nbd_server *s;
-	int r = limits_fill(&limits);
 
-	if (r < 0)
-		return r;
+	nbd_limits_fill(&limits);
+	if (!limits.memory_bytes)
+		limits.memory_bytes = nbd_memory_usual(&limits);
+	if (!limits_make_sense(&limits))
+		return -EINVAL;
 	s = mem_zalloc(sizeof(*s));
 	if (!s)
 		return -ENOMEM;
@@ -56,6 +64,8 @@ int nbd_server_new(const struct nbd_config *cfg, struct nbd_server **ret_server)
 	s->limits = limits;
 	list_init(&s->listeners);
 	list_init(&s->conns);
+	list_init(&s->greeting);
+	budget_init(s);
 	*ret_server = s;
 	return 0;
 }
@@ -103,6 +113,7 @@ static void listener_accepted(struct ioe_req *r)
 {
 	struct listener *l = container_of(r, struct listener, req);
 	struct nbd_server *s = l->server;
+	uint64_t pause_ns = ACCEPT_RETRY_NS;
 
 	if (s->closing) {
 		if (r->status == 0)
@@ -116,7 +127,9 @@ static void listener_accepted(struct ioe_req *r)
 	} else {
 		log_limited(LOG_WARN, ioe_now_ns(s->ioe), "nbd accept failed", "error=%s",
 			    err_name(r->status));
-		ioe_timer(s->ioe, &l->req, ioe_now_ns(s->ioe) + ACCEPT_RETRY_NS, listener_retry);
+		if ((r->status == -EMFILE || r->status == -ENFILE) && server_make_room(s))
+			pause_ns = ACCEPT_SOON_NS;
+		ioe_timer(s->ioe, &l->req, ioe_now_ns(s->ioe) + pause_ns, listener_retry);
 	}
 }
 
@@ -134,7 +147,7 @@ static void server_admit(struct nbd_server *s, struct ioe_sock *sock)
 {
 	struct nbd_conn *c;
 
-	if (s->conns_n >= s->limits.connections) {
+	if (s->conns_n >= s->limits.connections && !server_make_room(s)) {
 		s->past.refused++;
 		log_limited(LOG_WARN, ioe_now_ns(s->ioe),
 			    "nbd connection refused: there are too many", "limit=%u",
@@ -153,9 +166,30 @@ static void server_admit(struct nbd_server *s, struct ioe_sock *sock)
 	list_push(&s->conns, &c->link);
 }
 
-void server_conn_gone(struct nbd_server *s)
+/* Takes the place of the connection that has been in its handshake longest, of those whose turn it is: where we are at work for the
+ * client, it is not the client who holds the place up. */
+static bool server_make_room(struct nbd_server *s)
 {
-	s->conns_n--;
+	if (s->leaving_n >= LEAVING_MAX)
+		return false;
+	list_for_each (pos, &s->greeting) {
+		struct nbd_conn *c = list_entry(pos, struct nbd_conn, greet_link);
+
+		if (!handshake_is_peers_turn(c))
+			continue;
+		conn_give_way(c);
+		conn_settle(c);
+		return true;
+	}
+	return false;
+}
+
+void server_conn_gone(struct nbd_server *s, bool left)
+{
+	if (left)
+		s->leaving_n--;
+	else
+		s->conns_n--;
 	if (s->closing)
 		server_close_step(s);
 }
@@ -170,6 +204,8 @@ void nbd_server_close(struct nbd_server *s, void (*done)(void *arg), void *arg)
 	s->closed_arg = arg;
 	list_for_each (pos, &s->listeners)
 		ioe_cancel(s->ioe, &list_entry(pos, struct listener, link)->req);
+	if (s->budget.timing)
+		ioe_cancel(s->ioe, &s->budget.timer);
 	list_for_each_safe (pos, next, &s->conns) {
 		struct nbd_conn *c = list_entry(pos, struct nbd_conn, link);
 
@@ -189,9 +225,9 @@ static void listener_free(struct listener *l)
 	server_close_step(s);
 }
 
-static void server_close_step(struct nbd_server *s)
+void server_close_step(struct nbd_server *s)
 {
-	if (!list_empty(&s->listeners) || s->conns_n > 0 || s->ending)
+	if (!list_empty(&s->listeners) || !list_empty(&s->conns) || s->budget.timing || s->ending)
 		return;
 	s->ending = true;
 	ioe_nop(s->ioe, &s->end, server_closed); /* nothing completes inline */
@@ -203,6 +239,7 @@ static void server_closed(struct ioe_req *r)
 	void (*done)(void *arg) = s->closed;
 	void *arg = s->closed_arg;
 
+	ioe_hook_disarm(&s->budget.hook);
 	mem_free(s);
 	done(arg);
 }
@@ -226,6 +263,12 @@ void nbd_server_info(struct nbd_server *s, struct nbd_server_info *ret_info)
 {
 	*ret_info = s->past;
 	ret_info->connections = s->conns_n;
+	ret_info->memory_bytes = s->limits.memory_bytes;
+	ret_info->memory_used_bytes =
+	    s->conns_n * s->budget.conn_bytes +
+	    (uint64_t)(s->budget.pages_n - s->budget.pages_free) * BLOCK_BYTES;
+	ret_info->memory_waiting = s->budget.waiting_n;
+	ret_info->memory_waits = s->budget.waits;
 	list_for_each (pos, &s->listeners)
 		ret_info->listeners++;
 	list_for_each (pos, &s->conns)

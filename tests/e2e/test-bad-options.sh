@@ -54,6 +54,7 @@ for v in "" 0 -1 x 1x 99999999999999999999999 1000000000000; do
 done
 for v in "" -1 12Q 1.2.3M 99999999999999999999G; do
 	is 2 "map-cache" $node --map-cache "$v"
+	is 2 "nbd-memory" $node --nbd-memory "$v"
 done
 for v in "" -1 soon 5parsecs 99999999999999999999999h; do
 	is 2 "device-wait" $node --device-wait "$v"

@@ -189,6 +189,87 @@ static void connections_beyond_the_limit_are_closed(void **state)
 	stop();
 }
 
+/* Who connects and says nothing keeps nobody out, however often it comes; who is served stays, and so does who waits for us. */
+static void the_silent_give_way(void **state)
+{
+	enum { LIMIT = 4, FLOOD = 100 };
+	static struct nbd_peer silent[FLOOD];
+	struct nbd_peer served;
+	struct nbd_server_info info;
+
+	(void)state;
+	start(7, &(struct nbd_limits){.connections = LIMIT, .pool_bytes = small.pool_bytes});
+	nbd_peer_go(&served, &fx.f, "vol", true);
+	for (int i = 0; i < LIMIT; i++) { /* one more than fits: the first goes */
+		nbd_peer_connect(&silent[i], &fx.f);
+		run_ms(10);
+		if (i == 1)
+			nbd_peer_greet(&silent[i], NBD_FLAG_C_FIXED_NEWSTYLE);
+	}
+	assert_true(silent[0].eof);
+	assert_false(silent[1].eof || silent[2].eof || silent[3].eof);
+	nbd_server_info(fx.f.server, &info);
+	assert_int_equal(info.gave_way, 1);
+	assert_int_equal(info.connections, LIMIT);
+	nbd_peer_go(&fx.p, &fx.f, "vol", true); /* a real client, and the next oldest goes */
+	run_ms(10);
+	assert_true(silent[1].eof);
+	assert_false(silent[2].eof || silent[3].eof);
+	for (int i = 0; i < LIMIT; i++)
+		nbd_peer_close(&silent[i]);
+	for (int i = 0; i < FLOOD; i++) {
+		nbd_peer_connect_begin(&silent[i], fx.f.w, fx.f.client,
+				       i & 1 ? NBD_FIXTURE_ADDR : NBD_FIXTURE_TCP);
+		if (i % 10 == 0) {
+			nbd_peer_close(&fx.p);
+			nbd_peer_go(&fx.p, &fx.f, "vol", true);
+		}
+		assert_int_equal(nbd_peer_do_read(&served, 0, 0, data, 4096), 0);
+		assert_int_equal(nbd_peer_do_read(&fx.p, 0, 0, data, 4096), 0);
+	}
+	run_ms(100);
+	nbd_server_info(fx.f.server, &info);
+	assert_int_equal(info.refused, 0);
+	assert_int_equal(info.connections, LIMIT);
+	assert_in_range(info.gave_way, FLOOD - LIMIT, FLOOD + 10);
+	for (int i = 0; i < FLOOD; i++)
+		nbd_peer_close(&silent[i]);
+	nbd_peer_close(&served);
+	stop();
+}
+
+static void who_waits_for_us_does_not_give_way(void **state)
+{
+	struct nbd_peer opening[2], extra;
+	struct nbd_server_info info;
+	uint8_t option[64];
+
+	(void)state;
+	start(8, &(struct nbd_limits){.connections = 2, .pool_bytes = small.pool_bytes});
+	fx.rules->open_delay_ns = 5000000000;
+	for (int i = 0; i < 2; i++) {
+		nbd_peer_connect(&opening[i], &fx.f);
+		nbd_peer_greet(&opening[i], NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES);
+		nbd_peer_option(&opening[i], NBD_OPT_GO, option,
+				nbd_peer_info_data(option, "vol", NULL, 0));
+	}
+	run_ms(100);
+	nbd_peer_connect(&extra, &fx.f);
+	assert_true(nbd_peer_is_eof(&extra));
+	nbd_peer_close(&extra);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(nbd_peer_reply(&opening[i]).type, NBD_REP_INFO);
+		assert_int_equal(nbd_peer_reply(&opening[i]).type, NBD_REP_ACK);
+		assert_int_equal(nbd_peer_do_read(&opening[i], 0, 0, data, 4096), 0);
+		nbd_peer_close(&opening[i]);
+	}
+	nbd_server_info(fx.f.server, &info);
+	assert_int_equal(info.refused, 1);
+	assert_int_equal(info.gave_way, 0);
+	fx.rules->open_delay_ns = 0;
+	stop();
+}
+
 /* ---- clients that go -------------------------------------------------------------------------------------------------- */
 
 static void disc_lets_what_is_in_flight_finish(void **state)
@@ -464,6 +545,8 @@ int main(void)
 	    cmocka_unit_test(who_does_not_read_stops_only_itself),
 	    cmocka_unit_test(a_burst_leaves_no_memory_behind),
 	    cmocka_unit_test(connections_beyond_the_limit_are_closed),
+	    cmocka_unit_test(the_silent_give_way),
+	    cmocka_unit_test(who_waits_for_us_does_not_give_way),
 	    cmocka_unit_test(disc_lets_what_is_in_flight_finish),
 	    cmocka_unit_test(a_vanished_client_leaves_nothing),
 	    cmocka_unit_test(clients_that_go_after_each_byte),

@@ -153,25 +153,63 @@ static void pool_agrees_with_a_model(void **state)
 static void pool_gives_memory_back(void **state)
 {
 	struct pool p;
-	uint8_t *a;
+	uint8_t *a, *b;
 
 	(void)state;
-	assert_int_equal(pool_init(&p, 4 << 20), 0);
-	assert_true(pool_is_idle(&p));
-	a = pool_take(&p, POOL_KEEP_PAGES);
-	assert_false(pool_is_idle(&p) || pool_is_grown(&p));
-	pool_give(&p, pool_take(&p, 1), 1);
-	assert_true(pool_is_grown(&p));
-	pool_give(&p, a, POOL_KEEP_PAGES);
-	mem_fail_at(0, 1);
-	pool_trim(&p); /* keeps what it has */
-	assert_true(pool_is_grown(&p));
-	mem_fail_at(UINT64_MAX, 0);
-	pool_trim(&p);
-	assert_false(pool_is_grown(&p));
-	a = pool_take(&p, p.pages_n);
+	for (uint32_t n = 1000; n < 1100; n += 33) { /* with and without bits past the end */
+		assert_int_equal(pool_init(&p, (uint64_t)n * BLOCK_BYTES), 0);
+		assert_int_equal(pool_high(&p), 0);
+		a = pool_take(&p, POOL_SHARE_PAGES);
+		assert_int_equal(pool_high(&p), POOL_SHARE_PAGES);
+		assert_false(pool_is_grown(&p));
+		b = pool_take(&p, n - POOL_SHARE_PAGES);
+		assert_int_equal(pool_high(&p), n);
+		memset(a, 7, (size_t)n * BLOCK_BYTES);
+		pool_give(&p, b, n - POOL_SHARE_PAGES);
+		assert_true(pool_is_grown(&p));
+		assert_int_equal(pool_high(&p), POOL_SHARE_PAGES);
+		pool_shrink(&p, POOL_SHARE_PAGES + 10);
+		assert_true(pool_is_grown(&p));
+		assert_int_equal(b[10 * BLOCK_BYTES - 1], 7);
+		assert_int_equal(b[10 * BLOCK_BYTES], 0); /* not kept */
+		pool_shrink(&p, POOL_SHARE_PAGES);
+		assert_false(pool_is_grown(&p));
+		assert_int_equal(a[POOL_SHARE_PAGES * BLOCK_BYTES - 1], 7);
+		assert_int_equal(b[0], 0);
+		pool_give(&p, a, POOL_SHARE_PAGES);
+		a = pool_take(&p, n);
+		assert_ptr_equal(a, p.mem);
+		pool_give(&p, a, n);
+		pool_free(&p);
+	}
+}
+
+static void pool_keeps_to_what_is_allowed(void **state)
+{
+	struct pool p;
+	uint8_t *a, *b;
+
+	(void)state;
+	assert_int_equal(pool_init(&p, 100 * BLOCK_BYTES), 0);
+	p.pages_allowed = 20;
+	a = pool_take(&p, 15);
 	assert_ptr_equal(a, p.mem);
-	pool_give(&p, a, p.pages_n);
+	assert_null(pool_take(&p, 6));
+	assert_int_equal(pool_needs(&p, 6), 21);
+	assert_int_equal(pool_needs(&p, 85), 100);
+	assert_int_equal(pool_needs(&p, 86), 0);
+	b = pool_take(&p, 5);
+	assert_ptr_equal(b, a + 15 * BLOCK_BYTES);
+	assert_null(pool_take(&p, 1));
+	assert_int_equal(pool_needs(&p, 1), 21);
+	pool_give(&p, a, 15);
+	assert_int_equal(pool_needs(&p, 15), 15);
+	assert_int_equal(pool_needs(&p, 16), 36);
+	assert_int_equal(pool_needs(&p, 81), 0); /* enough pages, but in no run */
+	p.pages_allowed = 36;
+	assert_ptr_equal(pool_take(&p, 16), a + 20 * BLOCK_BYTES);
+	pool_give(&p, a + 20 * BLOCK_BYTES, 16);
+	pool_give(&p, b, 5);
 	pool_free(&p);
 }
 
@@ -218,10 +256,15 @@ static void limits_are_checked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(every_status_has_an_error), cmocka_unit_test(the_errors_that_matter),
-	    cmocka_unit_test(pool_gives_the_lowest_run), cmocka_unit_test(pool_agrees_with_a_model),
-	    cmocka_unit_test(pool_gives_memory_back),	 cmocka_unit_test(pool_without_memory),
-	    cmocka_unit_test(uris_can_be_pasted),	 cmocka_unit_test(limits_are_checked),
+	    cmocka_unit_test(every_status_has_an_error),
+	    cmocka_unit_test(the_errors_that_matter),
+	    cmocka_unit_test(pool_gives_the_lowest_run),
+	    cmocka_unit_test(pool_agrees_with_a_model),
+	    cmocka_unit_test(pool_gives_memory_back),
+	    cmocka_unit_test(pool_without_memory),
+	    cmocka_unit_test(pool_keeps_to_what_is_allowed),
+	    cmocka_unit_test(uris_can_be_pasted),
+	    cmocka_unit_test(limits_are_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
