@@ -493,8 +493,11 @@ static void report(struct control *c, struct node_device *d)
 	Strata__DeviceReport m = STRATA__DEVICE_REPORT__INIT;
 	Strata__DeviceInfo info;
 	struct device_info room;
-	struct report *op = mem_zalloc(sizeof(*op));
+	struct report *op;
 
+	if (!control_is_joined(c)) /* an earlier report broke the connection: the next hello tells */
+		return;
+	op = mem_zalloc(sizeof(*op));
 	if (!op) { /* an answer that is owed: begin anew rather than lose it */
 		conn_break(&c->dialer.conn, -ENOMEM);
 		return;

@@ -13,6 +13,8 @@ static void notice_who_left(struct node *n, const Strata__Config *config);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
 static void peer_metrics(struct node *n, struct control_metrics *m);
 static void on_bench(void *arg, struct control_bench *b);
+static bool is_there(void *arg, node_no node, const struct chunk_req *r);
+static void resubmit(void *arg, struct chunk_req *r);
 static bool remote_knows(struct node_remote *r, device_no dev);
 static void remote_submit(struct node_remote *r, struct chunk_req *req);
 static bool remote_is_stable(struct node_remote *r, device_no dev);
@@ -216,6 +218,7 @@ static void on_config(void *arg, const Strata__Config *config)
 			n->places[d->device] = d->node;
 	}
 	node_store_set_remote(&n->store, &n->remote);
+	peers_reroute(n->peers, is_there, resubmit, n);
 	notice_who_left(n, config);
 }
 
@@ -230,6 +233,20 @@ static void notice_who_left(struct node *n, const Strata__Config *config)
 		if (n->listed[no / 64] & ~listed[no / 64] & 1ULL << no % 64)
 			node_store_left(&n->store, (device_no)no);
 	memcpy(n->listed, listed, sizeof(listed));
+}
+
+static bool is_there(void *arg, node_no node, const struct chunk_req *r)
+{
+	struct node *n = arg;
+
+	return n->places[r->dev] == node && !n->store.local[r->dev].dev;
+}
+
+static void resubmit(void *arg, struct chunk_req *r)
+{
+	struct node *n = arg;
+
+	chunk_store_submit(&n->store.store, r);
 }
 
 static bool remote_knows(struct node_remote *r, device_no dev)

@@ -22,6 +22,7 @@ enum { DEVICES_KNOWN_MAX = CHUNK_MSG_DEVICES_MAX, STATUS_MAX = 2 * ERR_BASE };
 #define WAIT_NS_DEFAULT	 (120ULL * 1000000000)
 #define BACKOFF_NS_FIRST 20000000ULL
 #define BACKOFF_NS_MAX	 2000000000ULL
+#define DIAL_NS		 (5ULL * 1000000000)
 #define JOIN_NS		 (10ULL * 1000000000)
 
 enum peer_state { PEER_IDLE, PEER_DIALING, PEER_JOINING, PEER_UP, PEER_BACKOFF };
@@ -44,7 +45,7 @@ struct peer {
 	enum peer_state state;
 	char addrs[PEER_ADDRS_MAX][IOE_ADDR_MAX];
 	int addrs_n, addr_at;
-	bool tcp; /* what is being dialled */
+	char dialled[IOE_ADDR_MAX]; /* now, or last */
 	struct ioe_req dial, timer;
 	bool timing;
 	uint64_t timer_ns; /* what the timer is armed for */
@@ -77,6 +78,8 @@ struct peers {
 	void *closed_arg;
 };
 
+static bool addrs_are(const struct peer *p, const char *const *addrs);
+static void peer_moved(struct peer *p);
 static void peer_tick(struct peer *p);
 static void peer_dial(struct peer *p);
 static void dial_done(struct ioe_req *r);
@@ -162,13 +165,45 @@ int peers_set(struct peers *all, node_no node, const char *const *addrs, int add
 	p = peer_get(all, node);
 	if (!p)
 		return -ENOMEM;
+	if (p->addrs_n == addrs_n && addrs_are(p, addrs))
+		return 0;
 	for (int i = 0; i < addrs_n; i++)
 		memcpy(p->addrs[i], addrs[i], strlen(addrs[i]) + 1);
 	p->addrs_n = addrs_n;
-	p->addr_at = 0;
-	if (p->state == PEER_IDLE && !list_empty(&p->waiting))
-		peer_tick(p);
+	peer_moved(p);
 	return 0;
+}
+
+static bool addrs_are(const struct peer *p, const char *const *addrs)
+{
+	for (int i = 0; i < p->addrs_n; i++)
+		if (strcmp(p->addrs[i], addrs[i]))
+			return false;
+	return true;
+}
+
+static bool is_an_address_of(const struct peer *p, const char *addr)
+{
+	for (int i = 0; i < p->addrs_n; i++)
+		if (!strcmp(p->addrs[i], addr))
+			return true;
+	return false;
+}
+
+/* The node is elsewhere: whoever waits need not wait for what the old address will say, which may be nothing at all. */
+static void peer_moved(struct peer *p)
+{
+	p->addr_at = 0;
+	p->backoff_ns = 0;
+	if (p->closing)
+		return;
+	if (p->state == PEER_BACKOFF)
+		p->state = PEER_IDLE;
+	else if (p->state == PEER_DIALING && !is_an_address_of(p, p->dialled))
+		ioe_cancel(p->all->cfg.ioe, &p->dial);
+	else if (p->conn_open && !is_an_address_of(p, p->dialled))
+		conn_break(&p->conn, -ECONNRESET);
+	peer_tick(p);
 }
 
 void peers_submit(struct peers *all, node_no node, struct chunk_req *r)
@@ -181,6 +216,28 @@ void peers_submit(struct peers *all, node_no node, struct chunk_req *r)
 	list_push(&p->waiting, &r->link);
 	p->stats.waiting++;
 	peer_tick(p);
+}
+
+void peers_reroute(struct peers *all,
+		   bool (*is_there)(void *arg, node_no node, const struct chunk_req *r),
+		   void (*resubmit)(void *arg, struct chunk_req *r), void *arg)
+{
+	struct list elsewhere;
+
+	list_init(&elsewhere);
+	htab_for_each (n, &all->table) {
+		struct peer *p = container_of(n, struct peer, node);
+
+		list_for_each_safe (l, next, &p->waiting) {
+			if (is_there(arg, p->stats.node, list_entry(l, struct chunk_req, link)))
+				continue;
+			list_del(l);
+			list_push(&elsewhere, l);
+			p->stats.waiting--;
+		}
+	}
+	for (struct list *l; (l = list_pop(&elsewhere));)
+		resubmit(arg, list_entry(l, struct chunk_req, link));
 }
 
 bool peers_knows(struct peers *all, node_no node)
@@ -305,7 +362,8 @@ static void peer_backoff(struct peer *p)
 	p->backoff_ns = p->backoff_ns ? MIN(p->backoff_ns + p->backoff_ns / 2, BACKOFF_NS_MAX)
 				      : BACKOFF_NS_FIRST;
 	p->until_ns = ioe_now_ns(p->all->cfg.ioe) + p->backoff_ns;
-	p->addr_at = p->addrs_n ? (p->addr_at + 1) % p->addrs_n : 0;
+	if (is_an_address_of(p, p->dialled)) /* else it has moved, and the first is as good as any */
+		p->addr_at = (p->addr_at + 1) % p->addrs_n;
 	p->state = PEER_BACKOFF;
 	timer_update(p);
 }
@@ -336,18 +394,19 @@ static void peer_dial(struct peer *p)
 		return;
 	}
 	p->state = PEER_DIALING;
-	p->tcp = strncmp(p->addrs[p->addr_at % p->addrs_n], "unix:", 5) != 0;
-	p->until_ns = ioe_now_ns(p->all->cfg.ioe) + JOIN_NS;
-	ioe_connect(p->all->cfg.ioe, &p->dial, p->addrs[p->addr_at % p->addrs_n], dial_done);
+	memcpy(p->dialled, p->addrs[p->addr_at], sizeof(p->dialled));
+	p->until_ns = ioe_now_ns(p->all->cfg.ioe) + DIAL_NS;
+	ioe_connect(p->all->cfg.ioe, &p->dial, p->dialled, dial_done);
 }
 
 static void dial_done(struct ioe_req *r)
 {
 	struct peer *p = container_of(r, struct peer, dial);
+	bool tcp = strncmp(p->dialled, "unix:", 5) != 0;
 	struct conn_config cfg = {
 	    .ioe = p->all->cfg.ioe,
 	    .ops = &peer_conn_ops,
-	    .key = p->tcp ? p->all->cfg.key : NULL,
+	    .key = tcp ? p->all->cfg.key : NULL,
 	    .dialer = true,
 	    .join_ns = JOIN_NS,
 	    .body_max = sizeof(struct chunk_msg_hello_reply) +
@@ -364,7 +423,10 @@ static void dial_done(struct ioe_req *r)
 		peer_closed_step(p);
 		return;
 	}
-	if (!r->status && p->tcp && !p->all->cfg.key) {
+	if (!r->status && !is_an_address_of(p, p->dialled)) { /* it moved meanwhile */
+		ioe_sock_close(cfg.ioe, r->ret_sock);
+		r->status = -ECONNRESET;
+	} else if (!r->status && tcp && !p->all->cfg.key) {
 		log_limited(LOG_ERROR, ioe_now_ns(cfg.ioe),
 			    "a peer is reached over TCP, but there is no key: give --key-file",
 			    "node=%u", p->stats.node);
@@ -433,6 +495,8 @@ static int hello_reply(struct conn_call *call, int status, const struct frame *f
 			    "node=%u why=\"%s\"", p->stats.node, err_text(-(int)get_le32(h.status)));
 		return -EACCES;
 	}
+	if (get_le32(h.reserved))
+		return -E_PROTOCOL;
 	if (get_le32(h.node) != p->stats.node)
 		return -EACCES; /* somebody else has that address now */
 	p->devices_n = n;
@@ -526,7 +590,8 @@ static int take_reply(struct peer_call *call, const struct frame *f, const void 
 	if (!head || f->type != CHUNK_MSG_REQUEST)
 		return -E_PROTOCOL;
 	memcpy(&h, head, sizeof(h));
-	if (get_le32(h.status) > STATUS_MAX)
+	if (get_le32(h.status) > STATUS_MAX || (h.flags & ~CHUNK_REPLY_FLAGS) ||
+	    !bytes_are_zero(h.reserved, sizeof(h.reserved)))
 		return -E_PROTOCOL;
 	data = r->op == CHUNK_READ && !get_le32(h.status) && !(h.flags & CHUNK_REPLY_ALL_ZERO);
 	if (h.flags & CHUNK_REPLY_CRCS)

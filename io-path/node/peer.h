@@ -30,8 +30,15 @@ struct peers_config {
 };
 int peers_new(const struct peers_config *cfg, struct peers **ret_p);
 
-/* Tells or corrects where a node is. Addresses as ioe_connect takes them, tried in turn. 0 or -ENOMEM, -EINVAL. */
+/* Tells or corrects where a node is. Addresses as ioe_connect takes them, tried in turn. A link to an address that is not among them any more is broken,
+ * and whoever waits is not kept waiting for it. 0 or -ENOMEM, -EINVAL. */
 int peers_set(struct peers *p, node_no node, const char *const *addrs, int addrs_n);
+
+/* Devices have moved: gives back, by resubmit(), what waits for a node where its device is not. What was sent to a node that is there is answered by it.
+ * A device is open in one process only, so nothing that an older link left behind can land on it any more. */
+void peers_reroute(struct peers *p,
+		   bool (*is_there)(void *arg, node_no node, const struct chunk_req *r),
+		   void (*resubmit)(void *arg, struct chunk_req *r), void *arg);
 
 bool peers_knows(struct peers *p, node_no node); /* peers_set() was told of it */
 

@@ -7,16 +7,21 @@
  * A link outlives its connection while requests of it are in the devices. */
 #include "io-path/node/peer_server.h"
 
+#include <stdio.h>
+
 #include "src/base/crc.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
 #include "src/ioe/ioe.h"
 #include "src/wire/chunk_msg.h"
 #include "src/wire/conn.h"
+#include "src/wire/listen.h"
 
-enum { LISTENERS_MAX = 8, SMALL_BYTES = 16 << 10 };
-#define ACCEPT_PAUSE_NS \
-	100000000ULL /* an accept that failed (no descriptors left, say) would fail again at once */
+enum {
+	LISTENERS_MAX = 8,
+	SMALL_BYTES = 16 << 10,
+	LEAVING_MAX = 64, /* links that gave way and are not gone yet */
+};
 
 struct job {
 	struct list link; /* of peer_link.unused, or of nothing */
@@ -48,19 +53,12 @@ struct peer_link {
 	struct list unused;
 };
 
-struct listener {
-	struct peer_server *server;
-	struct ioe_sock *sock;
-	struct ioe_req accept; /* or the timer before the next one */
-	bool accepting, tcp;
-};
-
 struct peer_server {
 	struct peer_server_config cfg;
 	struct uuid cluster;
 	node_no node; /* 0: not known yet */
 	struct listener listeners[LISTENERS_MAX];
-	uint32_t listeners_n;
+	uint32_t listeners_n, listeners_open;
 	struct list links;
 	uint32_t links_n;
 	struct peer_server_stats stats;
@@ -70,9 +68,9 @@ struct peer_server {
 	void *closed_arg;
 };
 
-static void accept_next(struct listener *l);
-static void accept_done(struct ioe_req *r);
-static void accept_pause_done(struct ioe_req *r);
+static void accepted(struct listener *l, struct ioe_sock *sock);
+static bool make_room(struct peer_server *s);
+static void listener_closed(void *arg);
 static int link_new(struct peer_server *s, struct ioe_sock *sock, bool tcp);
 static void link_up(struct conn *c);
 static int link_request(struct conn *c, const struct frame *f, const void *body, void **ret_data);
@@ -121,15 +119,17 @@ int peer_server_listen(struct peer_server *s, const char *addr, char errmsg[ERRM
 	struct listener *l = &s->listeners[s->listeners_n];
 	int r;
 
-	if (s->listeners_n == LISTENERS_MAX)
+	if (s->listeners_n == LISTENERS_MAX) {
+		snprintf(errmsg, ERRMSG_LEN, "more than %d addresses for other nodes",
+			 LISTENERS_MAX);
 		return -E2BIG;
-	r = ioe_listen(s->cfg.ioe, addr, &l->sock, errmsg);
+	}
+	r = listener_open(l, s->cfg.ioe, addr, accepted, errmsg);
 	if (r)
 		return r;
-	l->server = s;
-	l->tcp = strncmp(addr, "unix:", 5) != 0;
+	l->arg = s;
 	s->listeners_n++;
-	accept_next(l);
+	s->listeners_open++;
 	return 0;
 }
 
@@ -143,44 +143,31 @@ bool peer_server_addr(struct peer_server *s, uint32_t nth, char addr[128])
 	return true;
 }
 
-static void accept_next(struct listener *l)
+static void accepted(struct listener *l, struct ioe_sock *sock)
 {
-	l->accepting = true;
-	ioe_accept(l->server->cfg.ioe, &l->accept, l->sock, accept_done);
-}
+	struct peer_server *s = l->arg;
 
-static void accept_done(struct ioe_req *r)
-{
-	struct listener *l = container_of(r, struct listener, accept);
-	struct peer_server *s = l->server;
-
-	l->accepting = false;
-	if (!r->status && (s->closing || s->refusing || link_new(s, r->ret_sock, l->tcp))) {
+	if (s->closing || s->refusing || (s->links_n >= PEER_LINKS_MAX && !make_room(s)) ||
+	    link_new(s, sock, !l->is_unix)) {
 		s->stats.refused++;
-		ioe_sock_close(s->cfg.ioe, r->ret_sock);
-	}
-	if (s->closing) {
-		server_free_if_closed(s);
-	} else if (r->status) {
-		log_limited(LOG_WARN, ioe_now_ns(s->cfg.ioe), "cannot accept a peer", "error=%s",
-			    err_name(r->status));
-		l->accepting = true;
-		ioe_timer(s->cfg.ioe, &l->accept, ioe_now_ns(s->cfg.ioe) + ACCEPT_PAUSE_NS,
-			  accept_pause_done);
-	} else {
-		accept_next(l);
+		ioe_sock_close(s->cfg.ioe, sock);
 	}
 }
 
-static void accept_pause_done(struct ioe_req *r)
+/* Who has not proved yet that it belongs to the cluster, the one that came first first, gives way: whoever can only connect keeps no node out. */
+static bool make_room(struct peer_server *s)
 {
-	struct listener *l = container_of(r, struct listener, accept);
+	if (s->links_n >= PEER_LINKS_MAX + LEAVING_MAX)
+		return false;
+	list_for_each (pos, &s->links) {
+		struct peer_link *l = list_entry(pos, struct peer_link, link);
 
-	l->accepting = false;
-	if (l->server->closing)
-		server_free_if_closed(l->server);
-	else
-		accept_next(l);
+		if (!l->conn_open || !conn_is_joining(&l->conn))
+			continue;
+		conn_break(&l->conn, -ECONNABORTED);
+		return true;
+	}
+	return false;
 }
 
 static int link_new(struct peer_server *s, struct ioe_sock *sock, bool tcp)
@@ -196,7 +183,7 @@ static int link_new(struct peer_server *s, struct ioe_sock *sock, bool tcp)
 	struct peer_link *l;
 	int r;
 
-	if (s->links_n == PEER_LINKS_MAX || (tcp && !s->cfg.key))
+	if (tcp && !s->cfg.key)
 		return -EACCES;
 	l = mem_zalloc(sizeof(*l));
 	if (!l)
@@ -634,11 +621,18 @@ void peer_server_close(struct peer_server *s, void (*done)(void *arg), void *arg
 	s->closed = done;
 	s->closed_arg = arg;
 	for (uint32_t i = 0; i < s->listeners_n; i++)
-		if (s->listeners[i].accepting)
-			ioe_cancel(s->cfg.ioe, &s->listeners[i].accept);
+		listener_close(&s->listeners[i], listener_closed, s);
 	peer_server_refuse(s);
 	s->close_nop_busy = true;
 	ioe_nop(s->cfg.ioe, &s->close_nop, close_nop_done);
+}
+
+static void listener_closed(void *arg)
+{
+	struct peer_server *s = arg;
+
+	s->listeners_open--;
+	server_free_if_closed(s);
 }
 
 static void server_free_if_closed(struct peer_server *s)
@@ -646,13 +640,8 @@ static void server_free_if_closed(struct peer_server *s)
 	void (*done)(void *arg) = s->closed;
 	void *arg = s->closed_arg;
 
-	if (!s->closing || s->close_nop_busy || s->links_n)
+	if (!s->closing || s->close_nop_busy || s->links_n || s->listeners_open)
 		return;
-	for (uint32_t i = 0; i < s->listeners_n; i++)
-		if (s->listeners[i].accepting)
-			return;
-	for (uint32_t i = 0; i < s->listeners_n; i++)
-		ioe_sock_close(s->cfg.ioe, s->listeners[i].sock);
 	mem_free(s);
 	done(arg);
 }

@@ -5,7 +5,8 @@
  * A link is JOINING until its HELLO was answered, which waits until every request of the same
  * node's earlier links has finished in the kernel: those links are broken at once, requests that
  * were not yet read from them are never seen, and those that wait for a device are dropped. A peer can make us hold PEER_JOBS_MAX requests and
- * PEER_BYTES_MAX of data a link; then its socket is not read until some have been answered. */
+ * PEER_BYTES_MAX of data a link; then its socket is not read until some have been answered. When there are PEER_LINKS_MAX links, the oldest that
+ * has not proved yet who it is gives way to a new one. */
 #ifndef STRATA_IO_PATH_NODE_PEER_SERVER_H
 #define STRATA_IO_PATH_NODE_PEER_SERVER_H
 

@@ -12,6 +12,7 @@
 static void settle(struct server *v);
 static void settle_done(struct ioe_req *req);
 static void accepted(struct listener *l, struct ioe_sock *sock);
+static bool make_room(struct server *v);
 static void listener_closed(void *arg);
 
 /* A cluster without nodes has nobody to wait for. */
@@ -74,11 +75,28 @@ static void accepted(struct listener *l, struct ioe_sock *sock)
 	struct server *v = l->arg;
 	struct cluster *c = v->cfg.cluster;
 
-	if (v->sessions_n >= SERVER_SESSIONS_MAX || c->state == CLUSTER_STOPPING ||
+	if (c->state == CLUSTER_STOPPING ||
+	    (v->sessions_n >= SERVER_SESSIONS_MAX && !make_room(v)) ||
 	    session_new(v, sock, l->is_unix ? NULL : v->cfg.key)) {
 		log_limited(LOG_WARN, ioe_now_ns(v->cfg.ioe), "a connection was not taken");
 		ioe_sock_close(v->cfg.ioe, sock);
 	}
+}
+
+/* Who has not proved yet that it belongs to the cluster, the one that came first first, gives way: whoever can only connect keeps no node out. */
+static bool make_room(struct server *v)
+{
+	if (v->sessions_n >= SERVER_SESSIONS_MAX + SERVER_LEAVING_MAX)
+		return false;
+	list_for_each (l, &v->cfg.cluster->sessions) {
+		struct session *s = list_entry(l, struct session, link);
+
+		if (!conn_is_joining(&s->conn))
+			continue;
+		session_break(s, -ECONNABORTED);
+		return true;
+	}
+	return false;
 }
 
 void server_close(struct server *v, void (*done)(void *arg), void *arg)

@@ -12,7 +12,11 @@
 #include "metadata/cluster/cluster.h"
 #include "src/wire/listen.h"
 
-enum { SERVER_LISTENERS_MAX = 16, SERVER_SESSIONS_MAX = 2048 };
+enum {
+	SERVER_LISTENERS_MAX = 16,
+	SERVER_SESSIONS_MAX = 2048,
+	SERVER_LEAVING_MAX = 64 /* sessions that gave way and are not gone yet */
+};
 
 struct server_config {
 	struct ioe *ioe;

@@ -89,6 +89,7 @@ enum chunk_msg_reply_flags {
 	CHUNK_REPLY_CRCS = 1 << 1,
 	CHUNK_REPLY_STATES = 1 << 2,
 	CHUNK_REPLY_ALL_ZERO = 1 << 3,
+	CHUNK_REPLY_FLAGS = (1 << 4) - 1, /* all of them */
 };
 
 /* A request, decoded. crcs points into the body. */

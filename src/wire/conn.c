@@ -9,12 +9,15 @@
 enum { SILENT_MAX = 3 };
 #define KEEPALIVE_NS 5000000000ULL
 #define JOIN_NS	     10000000000ULL
+/* until the peer has proved who it is */
+enum { JOINING_BUF_BYTES = 1 << 10, BUF_BYTES = 16 << 10 };
 
 static void begin(struct ioe_req *r);
 static void say(struct conn *c, uint16_t type, const void *body, uint32_t body_bytes);
 static int on_frame(struct link *l, const struct frame *f, const void *body, void **ret_data);
 static int joining(struct conn *c, const struct frame *f, const uint8_t *body);
 static void go_up(struct conn *c);
+static void pong(struct conn *c);
 static int on_reply(struct conn *c, const struct frame *f, const void *body, void **ret_data);
 static int on_data(struct link *l);
 static void timer_set(struct conn *c);
@@ -32,7 +35,7 @@ int conn_open(struct conn *c, const struct conn_config *cfg, struct ioe_sock *so
 	    .ops = &link_ops,
 	    .body_max = cfg->key ? AUTH_NONCE_BYTES + AUTH_PROOF_BYTES : cfg->body_max,
 	    .data_max = cfg->key ? 0 : cfg->data_max,
-	    .buf_bytes = cfg->buf_bytes,
+	    .buf_bytes = cfg->key ? JOINING_BUF_BYTES : cfg->buf_bytes,
 	    .queue_bytes_max = cfg->queue_bytes_max,
 	};
 	int r;
@@ -43,6 +46,7 @@ int conn_open(struct conn *c, const struct conn_config *cfg, struct ioe_sock *so
 	    .dialer = cfg->dialer,
 	    .body_max = cfg->body_max,
 	    .data_max = cfg->data_max,
+	    .buf_bytes = cfg->buf_bytes ? cfg->buf_bytes : BUF_BYTES,
 	    .keepalive_ns = cfg->keepalive_ns ? cfg->keepalive_ns : KEEPALIVE_NS,
 	    .join_deadline_ns = ioe_now_ns(cfg->ioe) + (cfg->join_ns ? cfg->join_ns : JOIN_NS),
 	    .next_id = 1,
@@ -134,12 +138,12 @@ static int answer_check(struct conn *c, const uint8_t *answer)
 	return 0;
 }
 
-/* The one frame that may come next, and nothing else. */
+/* The one frame that may come next, and nothing else. An answer before the challenge answers nothing. */
 static int joining(struct conn *c, const struct frame *f, const uint8_t *body)
 {
 	bool challenged = c->dialer || !bytes_are_zero(c->nonce_a, sizeof(c->nonce_a));
 
-	if (f->flags || f->data_bytes)
+	if (f->flags || f->data_bytes || (c->dialer && c->starting))
 		return -E_PROTOCOL;
 	if (!c->dialer && !challenged && f->type == FRAME_AUTH_CHALLENGE &&
 	    f->body_bytes == AUTH_NONCE_BYTES)
@@ -159,10 +163,29 @@ static int joining(struct conn *c, const struct frame *f, const uint8_t *body)
 
 static void go_up(struct conn *c)
 {
+	if (c->link.failure) /* what had to be said could not be */
+		return;
 	c->state = CONN_UP;
+	c->link.buf_min = c->buf_bytes;
 	c->link.body_max = c->body_max;
 	c->link.data_max = c->data_max;
 	c->ops->up(c);
+}
+
+static void pong_sent(struct link_out *o, int status)
+{
+	(void)status;
+	container_of(o, struct conn, pong)->ponging = false;
+}
+
+static void pong(struct conn *c)
+{
+	struct frame f = {.type = FRAME_PONG};
+
+	if (c->ponging)
+		return;
+	c->ponging = true;
+	link_send(&c->link, &c->pong, &f, NULL, NULL, pong_sent);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------------------------------------- */
@@ -179,7 +202,7 @@ static int on_frame(struct link *l, const struct frame *f, const void *body, voi
 		if (f->body_bytes || f->data_bytes || f->flags)
 			return -E_PROTOCOL;
 		if (f->type == FRAME_PING)
-			say(c, FRAME_PONG, NULL, 0);
+			pong(c);
 		return 0;
 	}
 	if (f->type < FRAME_TYPE_CONTROL)

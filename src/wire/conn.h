@@ -49,7 +49,7 @@ struct conn {
 	const struct auth_key *key;
 	bool dialer, timing;
 	enum { CONN_JOINING, CONN_UP, CONN_DOWN, CONN_CLOSING } state;
-	uint32_t body_max, data_max;
+	uint32_t body_max, data_max, buf_bytes;
 	uint8_t nonce_d[AUTH_NONCE_BYTES], nonce_a[AUTH_NONCE_BYTES];
 	struct htab calls;
 	uint64_t next_id;
@@ -57,7 +57,8 @@ struct conn {
 	uint64_t seen_received, seen_sent;
 	int silent;
 	struct ioe_req timer, start;
-	bool starting;
+	bool starting, ponging;
+	struct link_out pong; /* one is enough, however many pings came */
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
@@ -70,6 +71,12 @@ void conn_close(struct conn *c, void (*done)(void *arg), void *arg);
 static inline bool conn_is_up(const struct conn *c)
 {
 	return c->state == CONN_UP && !c->link.failure;
+}
+
+/* It has not proved yet who it is. When a server has no room for another connection, the oldest of these may go. */
+static inline bool conn_is_joining(const struct conn *c)
+{
+	return c->state == CONN_JOINING && c->key && !c->link.failure;
 }
 
 /* Registers the call and gives it the id to be sent with; only while conn_is_up(). */

@@ -8,11 +8,15 @@
 
 #define BACKOFF_MIN_NS 20000000ULL
 #define BACKOFF_MAX_NS 1000000000ULL
+/* A machine that is off answers nothing, and the kernel would go on asking it for two minutes, at ever longer intervals. */
+#define CONNECT_NS 5000000000ULL
 
 static void dial_wait(struct dialer *d, uint64_t ns);
 static void dial_wait_done(struct ioe_req *r);
 static void dial_connect(struct dialer *d);
 static void dial_connect_done(struct ioe_req *r);
+static void limit_set(struct dialer *d);
+static void limit_done(struct ioe_req *r);
 static void conn_up(struct conn *c);
 static int conn_request(struct conn *c, const struct frame *f, const void *body, void **ret_data);
 static int conn_data(struct conn *c);
@@ -76,7 +80,31 @@ static void dial_connect(struct dialer *d)
 {
 	d->state = DIALER_CONNECTING;
 	d->busy = true;
+	d->connect_until_ns = ioe_now_ns(d->cfg.ioe) + CONNECT_NS;
+	limit_set(d);
 	ioe_connect(d->cfg.ioe, &d->req, d->addrs[d->next], dial_connect_done);
+}
+
+/* One timer, which may still run for an earlier attempt: then it is set anew when it is back. */
+static void limit_set(struct dialer *d)
+{
+	if (d->limiting)
+		return;
+	d->limiting = true;
+	ioe_timer(d->cfg.ioe, &d->limit, d->connect_until_ns, limit_done);
+}
+
+static void limit_done(struct ioe_req *r)
+{
+	struct dialer *d = container_of(r, struct dialer, limit);
+
+	d->limiting = false;
+	if (d->finishing)
+		dial_finish(d);
+	else if (d->state == DIALER_CONNECTING && ioe_now_ns(d->cfg.ioe) < d->connect_until_ns)
+		limit_set(d);
+	else if (d->state == DIALER_CONNECTING)
+		ioe_cancel(d->cfg.ioe, &d->req);
 }
 
 static void dial_connect_done(struct ioe_req *r)
@@ -95,6 +123,9 @@ static void dial_connect_done(struct ioe_req *r)
 	int status = r->status;
 
 	d->busy = false;
+	ioe_cancel(d->cfg.ioe, &d->limit);
+	if (status == -ECANCELED)
+		status = -ETIMEDOUT;
 	if (!status && d->closed)
 		status = -ESHUTDOWN;
 	else if (!status)
@@ -189,6 +220,11 @@ void dialer_close(struct dialer *d, void (*done)(void *arg), void *arg)
 static void dial_finish(struct dialer *d)
 {
 	check(!d->busy && d->state != DIALER_CLOSED);
+	d->finishing = true;
+	if (d->limiting) {
+		ioe_cancel(d->cfg.ioe, &d->limit);
+		return;
+	}
 	d->state = DIALER_CLOSED;
 	d->closed(d->closed_arg);
 }

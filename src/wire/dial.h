@@ -5,7 +5,7 @@
  *
  * The back-off grows by half with each attempt, with some jitter: a peer that comes back is found within half of the time that it was away. It begins
  * anew after dialer_settled(): a peer that accepts connections only to drop them is not hammered. Of several addresses the next one is tried after each
- * failure. dialer_close() is two-phase. */
+ * failure; one that says nothing at all is given up after 5 s. dialer_close() is two-phase. */
 #ifndef STRATA_WIRE_DIAL_H
 #define STRATA_WIRE_DIAL_H
 
@@ -47,7 +47,10 @@ struct dialer {
 	struct conn conn; /* valid while OPEN */
 	struct conn_ops conn_ops;
 	struct ioe_req req;
-	bool busy; /* req is in flight */
+	bool busy;	      /* req is in flight */
+	struct ioe_req limit; /* of a connect */
+	bool limiting, finishing;
+	uint64_t connect_until_ns;
 	uint64_t backoff_ns;
 	int last_error; /* why there is no connection; 0 while up */
 	int told[DIALER_ADDRS_MAX]; /* by address, the error that the log has: an outage is a line, not one each second */

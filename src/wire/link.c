@@ -163,8 +163,9 @@ static int rx_make_room(struct link *l)
 		need += l->frame.body_bytes;
 	if (l->start == l->end)
 		l->start = l->end = 0;
-	if (l->buf_bytes - l->start >= need && l->end < l->buf_bytes)
+	if (l->buf_bytes - l->start >= need && l->end < l->buf_bytes && l->buf_bytes >= l->buf_min)
 		return 0;
+	need = MAX(need, l->buf_min);
 	memmove(l->buf, l->buf + l->start, l->end - l->start);
 	l->end -= l->start;
 	l->start = 0;
@@ -227,7 +228,9 @@ void link_pause(struct link *l)
 void link_resume(struct link *l)
 {
 	l->paused = false;
-	ioe_hook_arm(l->ioe, &l->hook); /* frames that are in the buffer are not delivered inline */
+	if (!l->failure) /* else it may have been closed */
+		ioe_hook_arm(l->ioe,
+			     &l->hook); /* frames that are in the buffer are not delivered inline */
 }
 
 /* ---- sending ------------------------------------------------------------------------------------------------------------ */
@@ -352,8 +355,8 @@ static void at_turn_end(struct ioe_hook *h)
 /* BREAKING -> DOWN -> closed, as far as what is in flight allows. */
 static void settle(struct link *l)
 {
-	void (*closed)(void *arg) = l->closed;
-	void *arg = l->closed_arg;
+	void (*closed)(void *arg);
+	void *arg;
 
 	if (l->rx_busy || l->tx_busy)
 		return;
@@ -362,6 +365,8 @@ static void settle(struct link *l)
 		ioe_hook_arm(l->ioe, &l->hook);
 		return;
 	}
+	closed = l->closed; /* not earlier: a `sent` may have closed it */
+	arg = l->closed_arg;
 	if (!closed && !l->down_told) {
 		l->down_told = true;
 		l->ops->down(l, l->failure); /* may call link_close, which arms the hook again */

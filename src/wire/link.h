@@ -56,6 +56,7 @@ struct link {
 	enum { LINK_RX_HEADER, LINK_RX_BODY, LINK_RX_DATA } rx_state;
 	uint8_t *buf;
 	size_t buf_bytes, start, end;
+	size_t buf_min; /* the buffer becomes that large with the next receive; 0 or set by the owner */
 	struct frame frame;
 	uint8_t *data;
 	size_t data_left;
@@ -97,7 +98,7 @@ struct link_copy *link_copy_new(size_t body_bytes);
 /* Frees it on failure too: -ENOBUFS when too much is queued (the link breaks), -ENOTCONN when the link is not OPEN. */
 int link_copy_send(struct link *l, struct link_copy *c, const struct frame *f);
 
-/* Back-pressure: no further frame is delivered until link_resume(). */
+/* Back-pressure: no further frame is delivered until link_resume(), which is harmless at any time. */
 void link_pause(struct link *l);
 void link_resume(struct link *l);
 

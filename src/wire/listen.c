@@ -51,7 +51,10 @@ static void accept_done(struct ioe_req *r)
 		return;
 	}
 	l->accepted(l, r->ret_sock);
-	next(l);
+	if (l->closed)
+		finish(l);
+	else
+		next(l);
 }
 
 static void pause_done(struct ioe_req *r)

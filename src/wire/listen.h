@@ -10,7 +10,7 @@ struct listener {
 	struct ioe_sock *sock;
 	bool is_unix;
 	char addr[IOE_ADDR_MAX]; /* its own, in the form ioe_connect() takes */
-	/* The socket is the callee's. */
+	/* The socket is the callee's; it may close the listener. */
 	void (*accepted)(struct listener *l, struct ioe_sock *s);
 	void *arg;	    /* the owner's */
 	struct ioe_req req; /* the accept, or the timer before the next one */

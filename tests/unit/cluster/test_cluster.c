@@ -1115,6 +1115,34 @@ static void names_are_kept_on_two_devices(void **state)
 	cworld_free(&w);
 }
 
+/* Several devices have news at the same time, and what the first would say finds no memory: the connection is made again, and everything told. */
+static void news_without_memory(void **state)
+{
+	(void)state;
+	begin(26, 1);
+	for (uint64_t n = 0; n < 10; n++) {
+		struct node *node = w.nodes[1].node;
+		struct control *c = &node->control;
+
+		cworld_until(&w, control_is_joined(c) && c->timing);
+		list_for_each (l, &node->devices.list) {
+			struct node_device *d = list_entry(l, struct node_device, link);
+
+			d->told_lsn = UINT64_MAX - n; /* is not so any more */
+		}
+		while (ioe_now_ns(w.nodes[1].e) + SEC / 100 < c->timer.deadline_ns)
+			sim_step(w.sim);
+		mem_fail_at(n, 1);
+		cworld_run(&w, SEC / 10);
+		mem_fail_at(UINT64_MAX, 0);
+		cworld_until(&w, control_is_joined(c));
+	}
+	cworld_run(&w, SEC);
+	expect_state("1", "ok");
+	expect_state("2", "ok");
+	cworld_free(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1149,6 +1177,7 @@ int main(void)
 	    cmocka_unit_test(a_device_that_fails_is_told),
 	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),
 	    cmocka_unit_test(names_are_kept_on_two_devices),
+	    cmocka_unit_test(news_without_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -159,7 +159,8 @@ static bool is_ours(void *arg, device_no dev)
 
 static const struct uuid cluster = {{1, 2, 3}};
 
-static void server_start(struct fixture *f, struct uuid its_cluster)
+static void server_start_as(struct fixture *f, struct uuid its_cluster, const char *addr,
+			    node_no node)
 {
 	struct peer_server_config cfg = {.ioe = f->eb,
 					 .start = ioe_uuid(f->eb),
@@ -175,8 +176,18 @@ static void server_start(struct fixture *f, struct uuid its_cluster)
 	kept = key;
 	cfg.key = &kept;
 	assert_int_equal(peer_server_new(&cfg, &f->server), 0);
-	peer_server_identify(f->server, &its_cluster, SERVER_NODE);
-	assert_int_equal(peer_server_listen(f->server, "10.0.0.2:7000", errmsg), 0);
+	peer_server_identify(f->server, &its_cluster, node);
+	assert_int_equal(peer_server_listen(f->server, addr, errmsg), 0);
+}
+
+static void server_start_at(struct fixture *f, struct uuid its_cluster, const char *addr)
+{
+	server_start_as(f, its_cluster, addr, SERVER_NODE);
+}
+
+static void server_start(struct fixture *f, struct uuid its_cluster)
+{
+	server_start_at(f, its_cluster, "10.0.0.2:7000");
 }
 
 static void set_flag(void *arg)
@@ -552,6 +563,127 @@ static void test_other_cluster_is_refused(void **state)
 	teardown(f);
 }
 
+/* A node that comes back elsewhere is found there at once: whether its old address refuses, says nothing, or has a link that nobody has noticed is dead. */
+static void test_a_node_that_moves(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 3; how++) {
+		struct fixture *f = setup(90 + (uint64_t)how, 0);
+		const char *old[] = {"10.0.0.2:7000", "10.0.0.2:7005"}, *moved = "10.0.0.3:7000";
+		struct sim_machine *mc = sim_machine_new(f->w, "c");
+		uint64_t began;
+		struct peer_stats st;
+
+		assert_int_equal(peers_set(f->peers, SERVER_NODE, old, 2), 0);
+		keep_busy(f, 20);
+		drain(f);
+		if (how == 2)
+			sim_net_cut(f->w, f->ma, f->mb, true);
+		server_stop(f);
+		if (how)
+			sim_net_cut(f->w, f->ma, f->mb, true);
+		for (int i = 0; i < 10; i++)
+			client_submit(f, &f->reqs[i]);
+		run_for(f, how == 2 ? 100 * MS : 8 * SEC);
+		f->eb = sim_process_new(mc, "device", NULL, NULL);
+		server_start_at(f, cluster, moved);
+		began = sim_now_ns(f->w);
+		assert_int_equal(peers_set(f->peers, SERVER_NODE, &moved, 1), 0);
+		drain(f);
+		assert_true(sim_now_ns(f->w) - began < SEC);
+		expect_clean(f);
+		/* told again what it knows already: nothing happens */
+		assert_int_equal(peers_stats_next(f->peers, 0, &st), 0);
+		assert_int_equal(peers_set(f->peers, SERVER_NODE, &moved, 1), 0);
+		/* one address more, and the one in use stays */
+		assert_int_equal(peers_set(f->peers, SERVER_NODE, (const char *[]){old[0], moved},
+					   2),
+				 0);
+		keep_busy(f, 20);
+		drain(f);
+		assert_int_equal(peers_stats_next(f->peers, 0, &st), 0);
+		assert_int_equal(st.links, 2);
+		sim_net_cut(f->w, f->ma, f->mb, false);
+		teardown(f);
+	}
+}
+
+static bool is_at_3(void *arg, node_no node, const struct chunk_req *r)
+{
+	(void)arg;
+	return node == SERVER_NODE + 1 || r->dev != DEV;
+}
+
+static void submit_to_3(void *arg, struct chunk_req *r)
+{
+	struct fixture *f = arg;
+
+	peers_submit(f->peers, SERVER_NODE + 1, r);
+}
+
+/* The device has moved to another node: what waits for the old one, which is away, goes there. */
+static void test_a_device_that_moves(void **state)
+{
+	struct fixture *f = setup(95, 3600 * SEC);
+	const char *third = "10.0.0.3:7000";
+	struct sim_machine *mc = sim_machine_new(f->w, "c");
+	struct peer_stats st;
+	uint64_t began;
+
+	(void)state;
+	keep_busy(f, 20);
+	server_stop(f); /* with requests unanswered */
+	for (int i = 0; i < REQS; i++)
+		if (!f->reqs[i].busy)
+			client_submit(f, &f->reqs[i]);
+	run_for(f, 5 * SEC);
+	assert_int_equal(peers_stats_next(f->peers, 0, &st), 0);
+	assert_true(st.waiting > 3);
+	f->eb = sim_process_new(mc, "device", NULL, NULL);
+	server_start_as(f, cluster, third, SERVER_NODE + 1);
+	assert_int_equal(peers_set(f->peers, SERVER_NODE + 1, &third, 1), 0);
+	began = sim_now_ns(f->w);
+	peers_reroute(f->peers, is_at_3, submit_to_3, f);
+	assert_int_equal(peers_stats_next(f->peers, 0, &st), 0);
+	assert_int_equal(st.waiting, 0);
+	drain(f);
+	assert_true(sim_now_ns(f->w) - began < SEC);
+	expect_clean(f);
+	teardown(f);
+}
+
+static void nothing_done(struct ioe_req *r)
+{
+	(void)r;
+}
+
+/* Whoever can connect, but has not the key, keeps no node out. */
+static void test_the_silent_give_way(void **state)
+{
+	enum { CROWD = PEER_LINKS_MAX + 100 };
+	struct fixture *f = setup(97, 0);
+	struct ioe *crowd = sim_process_new(f->ma, "crowd", NULL, NULL);
+	struct ioe_req *dials = calloc(CROWD, sizeof(*dials));
+	struct peer_server_stats st;
+	uint64_t began;
+
+	(void)state;
+	for (int i = 0; i < CROWD; i++)
+		ioe_connect(crowd, &dials[i], "10.0.0.2:7000", nothing_done);
+	run_for(f, 5 * SEC);
+	peer_server_stats(f->server, &st);
+	assert_int_equal(st.links, CROWD);
+	assert_int_equal(st.refused, 0);
+	began = sim_now_ns(f->w);
+	keep_busy(f, 100);
+	assert_true(sim_now_ns(f->w) - began < 2 * SEC);
+	drain(f);
+	expect_clean(f);
+	ioe_free(crowd);
+	free(dials);
+	teardown(f);
+}
+
 static bool odd_has_data(uint8_t op)
 {
 	return op & 1;
@@ -593,6 +725,9 @@ int main(void)
 	    cmocka_unit_test(test_a_stuck_device),
 	    cmocka_unit_test(test_an_accept_that_fails),
 	    cmocka_unit_test(test_other_cluster_is_refused),
+	    cmocka_unit_test(test_a_node_that_moves),
+	    cmocka_unit_test(test_a_device_that_moves),
+	    cmocka_unit_test(test_the_silent_give_way),
 	    cmocka_unit_test(test_decode_random),
 	};
 

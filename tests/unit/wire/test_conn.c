@@ -101,6 +101,7 @@ static void session_closed(void *arg)
 {
 	struct session *s = arg;
 
+	link_resume(&s->conn.link); /* whoever owes an answer may do so late; it does nothing */
 	s->open = false;
 	s->server->open_n--;
 	mem_free(s->body);
@@ -130,7 +131,11 @@ static void accepted(struct listener *l, struct ioe_sock *sock)
 
 	assert_true(v->sessions_n <= SESSIONS);
 	s->server = v;
-	assert_int_equal(conn_open(&s->conn, &cfg, sock), 0);
+	if (conn_open(&s->conn, &cfg, sock)) { /* a test without memory */
+		ioe_sock_close(v->e, sock);
+		v->sessions_n--;
+		return;
+	}
 	s->open = true;
 	v->open_n++;
 }
@@ -174,12 +179,22 @@ struct call {
 	size_t body_n, data_n;
 	bool done, sent;
 	int status;
+	struct world *closes; /* the dialer, when it was sent */
 };
+
+static void set_flag(void *arg)
+{
+	*(bool *)arg = true;
+}
 
 static void call_sent(struct link_out *o, int status)
 {
+	struct call *c = container_of(o, struct call, out);
+
 	(void)status;
-	container_of(o, struct call, out)->sent = true;
+	c->sent = true;
+	if (c->closes)
+		dialer_close(&c->closes->dialer, set_flag, &c->closes->closed);
 }
 
 static int call_reply(struct conn_call *call, int status, const struct frame *f, const void *body,
@@ -278,16 +293,12 @@ static void world_open(struct world *w, uint64_t seed, const struct auth_key *th
 	assert_int_equal(dialer_open(&w->dialer, &d), 0);
 }
 
-static void set_flag(void *arg)
-{
-	*(bool *)arg = true;
-}
-
 static void world_close(struct world *w)
 {
 	bool closed = false;
 
-	dialer_close(&w->dialer, set_flag, &w->closed);
+	if (!w->dialer.closed)
+		dialer_close(&w->dialer, set_flag, &w->closed);
 	sim_run_until(w->fx.w, &w->closed);
 	if (w->server.listening) {
 		listener_close(&w->server.l, set_flag, &closed);
@@ -572,6 +583,213 @@ static void closing_at_any_moment(void **state)
 	assert_int_equal(mem_live(), live);
 }
 
+/* A session that ends while it is paused, with its answers still owed. */
+static void a_late_resume_is_harmless(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_open(&w, 9, NULL, NULL);
+	run(&w, SEC);
+	link_pause(&w.server.sessions[0].conn.link);
+	conn_break(&w.server.sessions[0].conn, -ESHUTDOWN);
+	run(&w, SEC);
+	assert_true(w.server.sessions[0].down && !w.server.sessions[0].open);
+	link_resume(&w.server.sessions[0].conn.link);
+	run(&w, SEC);
+	assert_int_equal(w.ups, 2);
+	assert_int_equal(w.server.open_n, 1);
+	world_close(&w);
+}
+
+/* Each allocation of a connection that is being made fails once: it is made later. */
+static void memory_is_short_while_joining(void **state)
+{
+	uint64_t live = mem_live();
+
+	(void)state;
+	for (uint64_t n = 0; n < 24; n++) {
+		struct world w;
+
+		world_open(&w, 3, &key, &key);
+		mem_fail_at(n, 1);
+		run(&w, 30 * SEC);
+		mem_fail_at(UINT64_MAX, 0);
+		assert_true(dialer_is_up(&w.dialer));
+		world_close(&w);
+	}
+	assert_int_equal(mem_live(), live);
+}
+
+/* An acceptor that answers before it was asked, with a proof for the nonce of zeros that it got from somebody else. */
+static struct link early;
+
+static int early_frame(struct link *l, const struct frame *f, const void *body, void **ret_data)
+{
+	(void)l;
+	(void)f;
+	(void)body;
+	(void)ret_data;
+	return 0;
+}
+
+static void early_down(struct link *l, int status)
+{
+	(void)l;
+	(void)status;
+}
+
+static void early_accepted(struct listener *l, struct ioe_sock *sock)
+{
+	static const struct link_ops ops = {.frame = early_frame, .down = early_down};
+	struct server *v = container_of(l, struct server, l);
+	struct link_config cfg = {.ioe = v->e, .ops = &ops, .body_max = 64};
+	struct frame f = {.type = FRAME_AUTH_ANSWER,
+			  .body_bytes = AUTH_NONCE_BYTES + AUTH_PROOF_BYTES};
+	uint8_t zeros[AUTH_NONCE_BYTES] = {0};
+	struct link_copy *copy = link_copy_new(f.body_bytes);
+
+	if (v->sessions_n++) {
+		mem_free(copy);
+		ioe_sock_close(v->e, sock);
+		return;
+	}
+	memset(copy->body, 5, AUTH_NONCE_BYTES);
+	assert_int_equal(auth_proof(&key, AUTH_ACCEPTOR, zeros, copy->body,
+				    copy->body + AUTH_NONCE_BYTES),
+			 0);
+	assert_int_equal(link_open(&early, &cfg, sock), 0);
+	link_copy_send(&early, copy, &f);
+}
+
+static void an_answer_before_the_challenge_is_none(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct world w;
+
+		world_open(&w, seed, &key, &key);
+		w.server.l.accepted = early_accepted;
+		run(&w, SEC / 2);
+		assert_int_equal(w.ups, 0);
+		sim_kill(w.server.e); /* and its raw link with it */
+		mem_free(early.buf);
+		w.server.listening = false;
+		world_close(&w);
+	}
+}
+
+/* Pings are answered, but not each with memory of its own. */
+static void a_flood_of_pings_takes_no_memory(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_open(&w, 10, NULL, NULL);
+	run(&w, SEC);
+	link_pause(&w.dialer.conn.link);
+	for (int i = 0; i < 40; i++) {
+		for (int k = 0; k < 1000; k++) {
+			struct link_copy *copy = link_copy_new(0);
+
+			assert_int_equal(link_copy_send(&w.dialer.conn.link, copy,
+							&(struct frame){.type = FRAME_PING}),
+					 0);
+		}
+		run(&w, SEC / 10);
+		assert_true(w.server.sessions[0].conn.link.queued_bytes <= 64);
+	}
+	assert_true(dialer_is_up(&w.dialer));
+	link_resume(&w.dialer.conn.link);
+	run(&w, 30 * SEC);
+	assert_int_equal(w.ups, 1);
+	world_close(&w);
+}
+
+/* A machine that is off keeps nobody from trying the next address. */
+static void who_says_nothing_is_given_up(void **state)
+{
+	static const char *const addrs[] = {"10.0.0.3:7", "10.0.0.2:7"};
+	struct dialer_config d = {.ops = &client_ops,
+				  .addrs = addrs,
+				  .addrs_n = 2,
+				  .body_max = BODY_MAX,
+				  .data_max = DATA_MAX};
+	struct sim_machine *off;
+	struct ioe_sock *sock;
+	struct world w;
+
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	sim_fixture_init(&w.fx, 11);
+	w.m2 = sim_machine_new(w.fx.w, "m2");
+	off = sim_machine_new(w.fx.w, "off");
+	assert_int_equal(ioe_listen(sim_process_new(off, "gone", NULL, NULL), addrs[0], &sock, NULL),
+			 0);
+	sim_power_loss(off);
+	server_start(&w);
+	d.ioe = w.fx.e;
+	assert_int_equal(dialer_open(&w.dialer, &d), 0);
+	run(&w, 4 * SEC);
+	assert_int_equal(w.ups, 0);
+	run(&w, 2 * SEC);
+	assert_int_equal(w.ups, 1);
+	/* and the other way: while it waits for the one that is off, it can be closed at once */
+	server_kill(&w);
+	run(&w, 2 * SEC);
+	assert_false(dialer_is_up(&w.dialer));
+	dialer_close(&w.dialer, set_flag, &w.closed);
+	run(&w, SEC);
+	assert_true(w.closed);
+	world_close(&w);
+}
+
+static bool listener_was_closed;
+
+static void close_listener(struct listener *l, struct ioe_sock *sock)
+{
+	ioe_sock_close(l->ioe, sock);
+	listener_close(l, set_flag, &listener_was_closed);
+}
+
+static void a_listener_may_close_itself(void **state)
+{
+	struct world w;
+
+	(void)state;
+	listener_was_closed = false;
+	world_open(&w, 12, NULL, NULL);
+	w.server.l.accepted = close_listener;
+	sim_run_until(w.fx.w, &listener_was_closed);
+	w.server.listening = false;
+	ioe_free(w.server.e);
+	world_close(&w);
+}
+
+/* Closed by the `sent` of a frame that the breaking link drops: nothing but the end of the close is told after that. */
+static void closed_while_it_breaks(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		struct world w;
+		struct call c[2];
+
+		world_open(&w, seed, NULL, NULL);
+		run(&w, SEC);
+		call_begin(&w, &c[0], ECHO, 1000, DATA_MAX); /* on its way */
+		run(&w, 100000);
+		call_begin(&w, &c[1], ECHO, 1000, 0); /* still queued */
+		c[1].closes = &w;
+		conn_break(&w.dialer.conn, -ECONNRESET);
+		run(&w, SEC);
+		assert_true(w.closed);
+		assert_int_equal(w.downs, 0);
+		call_free(&c[0]);
+		call_free(&c[1]);
+		world_close(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,6 +804,13 @@ int main(void)
 	    cmocka_unit_test(too_much_queued_cuts_the_peer_off),
 	    cmocka_unit_test(noise_is_survived),
 	    cmocka_unit_test(closing_at_any_moment),
+	    cmocka_unit_test(a_late_resume_is_harmless),
+	    cmocka_unit_test(memory_is_short_while_joining),
+	    cmocka_unit_test(an_answer_before_the_challenge_is_none),
+	    cmocka_unit_test(a_flood_of_pings_takes_no_memory),
+	    cmocka_unit_test(who_says_nothing_is_given_up),
+	    cmocka_unit_test(a_listener_may_close_itself),
+	    cmocka_unit_test(closed_while_it_breaks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -368,6 +368,53 @@ static void failing_allocations_are_survived(void **state)
 	assert_in_range(n, 2, 6);
 }
 
+/* What bounds the memory of a message is not in the way of the longest lists with the smallest entries. */
+static void the_fullest_messages_are_taken(void **state)
+{
+#define PART(bytes) bytes, sizeof(bytes) - 1
+	static const struct {
+		uint16_t type;
+		bool reply;
+		uint8_t field;
+		const char *part;
+		size_t len;
+		uint32_t count;
+	} cases[] = {
+	    {CONTROL_SLOT_QUERY, true, 3, PART("\x08\x01"), CONTROL_SLOTS_MAX},
+	    {CONTROL_RECORDS, false, 2, PART("\x08\x01\x10\x01"), CONTROL_RECORDS_MAX},
+	    {CONTROL_RECORDS, false, 3, PART("\x08\x01"), CONTROL_RECORDS_MAX},
+	    {CONTROL_FREE, false, 1, PART("\x08\x01\x18\x01"), CONTROL_FREES_MAX},
+	    {CONTROL_FREE, true, 3, PART(""), CONTROL_FREES_MAX},
+	    {CONTROL_CONFIG, false, 3, PART("\x08\x01"), DEVICES_MAX},
+	    {CONTROL_CONFIG, false, 2, PART("\x08\x01\x12\x10uuid of 16 bytes"), CONTROL_NODES_MAX},
+	    {CONTROL_STATS, true, 3, PART("\x0a\x01z"), CONTROL_METRICS_MAX},
+	    {CONTROL_NAMES, true, 3, PART("n"), CONTROL_NAMES_MAX},
+	};
+#undef PART
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		size_t each = 2 + cases[i].len, n = each * cases[i].count;
+		uint8_t *body = mem_alloc(n + each);
+		ProtobufCMessage *msg;
+
+		for (uint32_t k = 0; k <= cases[i].count; k++) {
+			body[k * each] = (uint8_t)(cases[i].field << 3 | 2);
+			body[k * each + 1] = (uint8_t)cases[i].len;
+			memcpy(body + k * each + 2, cases[i].part, cases[i].len);
+		}
+		assert_true(n <= FRAME_BODY_MAX);
+		if (control_unpack(cases[i].type, cases[i].reply, body, n, &msg))
+			fail_msg("case %zu, %s: %zu bytes within all limits are refused", i,
+				 control_name(cases[i].type), n);
+		control_free(msg);
+		/* and one more is too many */
+		assert_int_equal(control_unpack(cases[i].type, cases[i].reply, body, n + each, &msg),
+				 -E_PROTOCOL);
+		mem_free(body);
+	}
+}
+
 static void error_names_travel_both_ways(void **state)
 {
 	(void)state;
@@ -394,6 +441,7 @@ int main(void)
 	    cmocka_unit_test(random_bytes_do_no_harm),
 	    cmocka_unit_test(a_small_message_cannot_ask_for_much_memory),
 	    cmocka_unit_test(failing_allocations_are_survived),
+	    cmocka_unit_test(the_fullest_messages_are_taken),
 	    cmocka_unit_test(error_names_travel_both_ways),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
