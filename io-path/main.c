@@ -26,7 +26,8 @@
 #include "targets/nbd/nbd.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
-#define GIVE_UP_NS 5000000000ULL
+#define GIVE_UP_NS   5000000000ULL
+#define HURRY_NS_MIN 1000000000ULL
 
 static char *data, *name, *engine, *key_file, *runtime_dir;
 static struct config_list metad, nbd, peer;
@@ -82,6 +83,7 @@ static struct {
 	struct nbd_server *nbd;
 	struct auth_key key;
 	bool has_key, terminating, timing, closed;
+	uint64_t terminating_ns;
 	struct ioe_req timer;
 	struct list benches;
 } g;
@@ -532,9 +534,15 @@ static void on_stats(void *arg, struct control_metrics *m, volume_id volume)
 static void terminate(void *arg)
 {
 	(void)arg;
-	if (g.terminating) /* somebody is in a hurry: the restart ring keeps what was acknowledged */
-		_exit(EXIT_FAILED);
+	if (g.terminating) {
+		/* soon after the first it is the same one, to a supervisor and to all its processes; later somebody is in a hurry, and the
+		 * restart ring keeps what was acknowledged */
+		if (ioe_now_ns(g.ioe) - g.terminating_ns >= HURRY_NS_MIN)
+			_exit(EXIT_FAILED);
+		return;
+	}
 	g.terminating = true;
+	g.terminating_ns = ioe_now_ns(g.ioe);
 	log_info("ending");
 	g.timing = true;
 	ioe_timer(g.ioe, &g.timer, ioe_now_ns(g.ioe) + GIVE_UP_NS, give_up);

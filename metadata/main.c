@@ -19,6 +19,7 @@
 #include "src/ioe/notify.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, ADDR_TEXT = 512 };
+#define HURRY_NS_MIN 1000000000ULL
 
 static char *data, *engine, *key_file, *token_file;
 static struct config_list api, rpc;
@@ -55,6 +56,7 @@ static struct {
 	struct http *http;
 	struct auth_key key;
 	bool has_key, opened, terminating;
+	uint64_t terminating_ns;
 	char *token;
 	uint32_t ending;
 	int exit_status;
@@ -262,9 +264,14 @@ static void failed(void *arg, int status)
 static void terminate(void *arg)
 {
 	(void)arg;
-	if (g.terminating) /* somebody is in a hurry */
-		_exit(EXIT_FAILED);
+	if (g.terminating) {
+		/* soon after the first it is the same one, to a supervisor and to all its processes; later somebody is in a hurry */
+		if (ioe_now_ns(g.ioe) - g.terminating_ns >= HURRY_NS_MIN)
+			_exit(EXIT_FAILED);
+		return;
+	}
 	g.terminating = true;
+	g.terminating_ns = ioe_now_ns(g.ioe);
 	log_info("ending");
 	g.ending = 1;
 	if (g.http) {

@@ -333,6 +333,7 @@ void host_signal_read(struct host *h)
 int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg)
 {
 	struct host *h = host_of(e);
+	struct sigaction sa;
 	sigset_t set;
 	int r;
 
@@ -343,7 +344,8 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg)
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
+	if (sigaction(SIGINT, NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+		sigaddset(&set, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &set, &h->signals_before);
 	h->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (h->signal_fd >= 0)

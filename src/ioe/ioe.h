@@ -265,9 +265,9 @@ void ioe_sock_close(struct ioe *e, struct ioe_sock *s);
 int ioe_sock_dup(struct ioe_sock *listener, int *ret_fd);
 void ioe_fd_close(int fd);
 
-/* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation). They are blocked in the calling thread and those it
- * starts later: call this before anything starts threads, or a signal may find one that does not block it and end the process. SIGPIPE is
- * ignored from then on: whoever read our messages may go away before we do. */
+/* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation); a SIGINT that is ignored stays so: whoever started us takes care of what
+ * comes from the terminal. They are blocked in the calling thread and those it starts later: call this before anything starts threads, or a signal may
+ * find one that does not block it and end the process. SIGPIPE is ignored from then on: whoever read our messages may go away before we do. */
 int ioe_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 
 #endif

@@ -594,6 +594,7 @@ static void signals_call_the_terminator_on_the_loop(void **state)
 	struct ioe_fixture *fx = *state;
 	int n = 0;
 
+	signal(SIGINT, SIG_DFL); /* a shell that runs this in the background has it ignored */
 	assert_int_equal(ioe_on_terminate(fx->e, termination, &n), 0);
 	ioe_run_for(fx, MS);
 	assert_int_equal(n, 0);
@@ -618,6 +619,21 @@ static void a_closed_pipe_does_not_end_the_program(void **state)
 	assert_int_equal(errno, EPIPE);
 	close(ends[1]);
 	signal(SIGPIPE, SIG_DFL);
+}
+
+static void an_ignored_interrupt_stays_ignored(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	int n = 0;
+
+	signal(SIGINT, SIG_IGN);
+	assert_int_equal(ioe_on_terminate(fx->e, termination, &n), 0);
+	kill(getpid(), SIGINT);
+	ioe_run_for(fx, MS);
+	assert_int_equal(n, 0);
+	kill(getpid(), SIGTERM);
+	ioe_wait_count(fx, &n, 1);
+	signal(SIGINT, SIG_DFL);
 }
 
 /* ---- identity --------------------------------------------------------------------------------------------------------- */
@@ -691,6 +707,7 @@ int main(void)
 	     ON_REAL},
 	    {"a closed pipe does not end the program", a_closed_pipe_does_not_end_the_program,
 	     ON_REAL},
+	    {"an ignored interrupt stays ignored", an_ignored_interrupt_stays_ignored, ON_REAL},
 	    {"time, randomness, identity", time_randomness_and_identity, ON_ALL},
 	    {"time goes on outside of turns", time_goes_on_outside_of_turns, ON_REAL},
 	};
