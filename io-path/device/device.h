@@ -36,6 +36,8 @@ struct device_format {
 	int status; /* -E_FOREIGN, -E_IN_USE, -EINVAL (too small), I/O errors */
 	char errmsg[ERRMSG_LEN];
 	struct uuid uuid;
+	/* how far it is, for whoever looks meanwhile: bytes discarded and written, and of how many; all_bytes 0: not begun */
+	uint64_t done_bytes, all_bytes;
 	/* private */
 	void *priv;
 	struct ioe_req priv_io;

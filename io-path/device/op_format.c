@@ -16,6 +16,8 @@
 #include "src/base/mem.h"
 
 enum { BUF_BYTES = 1 << 20, EDGE_BYTES = 1 << 20 };
+/* A disk may take minutes to discard all it has. */
+#define PUNCH_BYTES ((uint64_t)64 << 30)
 static_assert((int)EDGE_BYTES == (int)FMT_REGISTRY_OFFSET,
 	      "both superblocks are in the first edge");
 
@@ -28,6 +30,7 @@ struct format {
 	uint8_t *buf;
 	bool created;	    /* the file is ours to remove */
 	uint64_t sb_offset; /* being read or written */
+	uint64_t punched;   /* discarded up to here */
 	uint32_t page_no;   /* next slot-entry page to write */
 	uint8_t home;	    /* of it, or half of the registry */
 	struct uuid uuid;
@@ -42,6 +45,7 @@ static void format_read_sb_done(struct ioe_req *io);
 static void format_wipe_head_done(struct ioe_req *io);
 static void format_wipe_tail_done(struct ioe_req *io);
 static void format_wipe_flushed(struct ioe_req *io);
+static void format_punch(struct format *f);
 static void format_punched(struct ioe_req *io);
 static void format_build(struct format *f);
 static int format_reserve(struct format *f);
@@ -62,6 +66,7 @@ void device_format(struct device_format *op)
 {
 	op->errmsg[0] = '\0';
 	op->status = 0;
+	op->done_bytes = op->all_bytes = 0;
 	op->priv = NULL;
 	ioe_nop(op->ioe, &op->priv_io, format_start);
 }
@@ -122,7 +127,9 @@ static int format_open(struct format *f)
 			return r;
 	}
 	r = geometry_plan(size_bytes, op->chunk_shift, &f->geo);
-	if (r)
+	if (!r)
+		op->all_bytes = size_bytes + 2 * (uint64_t)f->geo.total.slot_pages * FMT_PAGE;
+	else
 		say(f, op->chunk_shift == CHUNK_SHIFT_FLASH || op->chunk_shift == CHUNK_SHIFT_DISK
 			   ? "the size must be between 128 MiB and 4 PiB"
 			   : "chunks are 1 MiB or 4 MiB");
@@ -208,11 +215,19 @@ static void format_wipe_flushed(struct ioe_req *io)
 {
 	struct format *f = FORMAT_OF(io);
 
-	if (io->status)
+	if (io->status) {
 		format_finish(f, io->status);
-	else
-		ioe_punch(f->ioe, io, f->file, EDGE_BYTES, f->geo.size_bytes - EDGE_BYTES,
-			  format_punched);
+		return;
+	}
+	f->punched = EDGE_BYTES;
+	format_punch(f);
+}
+
+/* Piece by piece, so that it is seen to get on. */
+static void format_punch(struct format *f)
+{
+	ioe_punch(f->ioe, &f->io, f->file, f->punched,
+		  MIN(PUNCH_BYTES, f->geo.size_bytes - f->punched), format_punched);
 }
 
 static void format_punched(struct ioe_req *io)
@@ -223,7 +238,14 @@ static void format_punched(struct ioe_req *io)
 	if (io->status && io->status != -EOPNOTSUPP)
 		log_warn("old contents could not be discarded", "device=%s error=%s", f->op->path,
 			 err_name(io->status));
-	format_build(f);
+	if (!io->status) {
+		f->punched += MIN(PUNCH_BYTES, f->geo.size_bytes - f->punched);
+		f->op->done_bytes = f->punched;
+	}
+	if (!io->status && f->punched < f->geo.size_bytes)
+		format_punch(f);
+	else
+		format_build(f);
 }
 
 /* ---- build ------------------------------------------------------------------------------------------------------------ */
@@ -232,6 +254,7 @@ static void format_build(struct format *f)
 {
 	int r = format_reserve(f);
 
+	f->op->done_bytes = f->geo.size_bytes;
 	if (r) {
 		say(f, "no space for the metadata area");
 		format_finish(f, r);
@@ -291,6 +314,7 @@ static void format_slot_pages_done(struct ioe_req *io)
 		format_finish(f, io->status);
 		return;
 	}
+	f->op->done_bytes += io->len;
 	if (f->home == 1)
 		f->page_no += slot_pages_per_write(f);
 	f->home = !f->home;

@@ -257,6 +257,20 @@ static void device_metrics(struct control_metrics *out, const struct node_device
 #undef COUNTER
 }
 
+/* Formatting a large device takes a while. */
+static void format_metrics(struct control_metrics *out, const struct devices_add *add)
+{
+	const char *labels[] = {"path", add->path};
+
+	if (!add->format.all_bytes)
+		return;
+	control_metric(out, "strata_device_format_done_bytes", true,
+		       "How far the formatting of a device is", add->format.done_bytes, labels, 2);
+	control_metric(out, "strata_device_format_all_bytes", true,
+		       "Of how many bytes of discarding and writing", add->format.all_bytes, labels,
+		       2);
+}
+
 void push_stats(struct control *c, struct push *p)
 {
 	volume_id volume = ((const Strata__StatsQuery *)p->msg)->volume;
@@ -273,6 +287,9 @@ void push_stats(struct control *c, struct push *p)
 
 			if (d->dev)
 				device_metrics(&out, d);
+		}
+		list_for_each (at, &c->cfg.devices->adds) {
+			format_metrics(&out, list_entry(at, struct devices_add, link));
 		}
 		control_metric(&out, "strata_node_waiting_requests", true,
 			       "Chunk requests whose device is away", c->cfg.store->waiting_n, NULL,

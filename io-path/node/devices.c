@@ -32,6 +32,7 @@ int devices_init(struct devices *ds, const struct devices_config *cfg, char errm
 
 	*ds = (struct devices){.cfg = *cfg};
 	list_init(&ds->list);
+	list_init(&ds->adds);
 	path = list_path(ds);
 	if (!path) {
 		snprintf(errmsg, ERRMSG_LEN, "memory is short");

@@ -61,6 +61,7 @@ struct devices {
 	struct devices_config cfg;
 	struct uuid cluster; /* zero: not known; then no device is opened */
 	struct list list;
+	struct list adds; /* being executed */
 	uint32_t n;
 	uint32_t busy; /* opens, adds, removes and closes under way */
 	struct ioe_req nop;
@@ -81,6 +82,7 @@ bool devices_settled(const struct devices *ds);
 /* Formats the device (takes it as it is when it is a device of this cluster that has no number yet: an earlier attempt was interrupted), opens
  * it and puts it on the list. -EEXIST: it is on the list; -E_FOREIGN, -E_IN_USE, ... as device_format(). */
 struct devices_add {
+	struct list link;
 	struct devices *ds;
 	char *path; /* mem_*, taken */
 	uint64_t size_bytes;

@@ -67,6 +67,7 @@ void devices_add(struct devices *ds, struct devices_add *op)
 	op->ds = ds;
 	op->errmsg[0] = '\0';
 	op->device = op->made = NULL;
+	list_push(&ds->adds, &op->link);
 	ds->busy++;
 	op->status = add_refuse(ds, op);
 	if (op->status)
@@ -233,6 +234,7 @@ static void add_finish(struct devices_add *op, int status)
 	op->status = status;
 	if (status && !*op->errmsg)
 		snprintf(op->errmsg, sizeof(op->errmsg), "%s", err_text(status));
+	list_del(&op->link);
 	mem_free(op->path);
 	op->path = NULL;
 	ds->busy--;

@@ -66,6 +66,8 @@ int fixture_format(struct device_fixture *fx, bool force)
 	while (!is_over(op.path))
 		if (!sim_step(fx->sim.w))
 			fail_msg("a format never ends");
+	if (!op.status)
+		assert_true(op.all_bytes > fx->size_bytes && op.done_bytes == op.all_bytes);
 	snprintf(fx->errmsg, sizeof(fx->errmsg), "%s", op.errmsg);
 	return op.status;
 }
