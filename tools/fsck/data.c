@@ -100,9 +100,6 @@ int fsck_data(struct fsck *k, struct device *dev, uint32_t slot, const uint8_t *
 		b->n++;
 		at = run.first + run.n;
 	}
-	if (k->o->progress)
-		k->o->progress(k->o->progress_arg, (uint64_t)(slot + 1) << k->geo.chunk_shift,
-			       (uint64_t)k->geo.total.slots << k->geo.chunk_shift);
 	if (b)
 		mem_free(b->buf);
 	mem_free(b);

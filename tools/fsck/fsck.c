@@ -48,6 +48,13 @@ static int check_raw(struct fsck *k)
 		r = steps[i](k);
 	ioe_file_close(k->ioe, k->file); /* opening it for inspection takes the lock again */
 	k->file = NULL;
+	/* the slots are compared with the opened device; the rest has said what it had to say */
+	mem_free(k->ring);
+	mem_free(k->tables);
+	mem_free(k->pages);
+	k->ring = NULL;
+	k->tables = NULL;
+	k->pages = NULL;
 	return r;
 }
 

@@ -23,14 +23,14 @@ enum fsck_severity {
 };
 
 /* `what` is one of these words; scripts may rely on them:
- *   superblock-damaged superblock-differs geometry truncated features other-cluster
+ *   superblock-damaged superblock-differs geometry truncated features other-cluster other-device
  *   journal-block journal-chain journal-record journal-empty
  *   slot-page-damaged slot-page-differs slot-page-lost slot-entry slot-unverified
  *   registry-damaged registry-lost
  *   table-damaged present-count
  *   device-says device-refused device-differs slot-lost blocks-bad duplicate-cgen duplicate-chunk
  *   data-damaged data-unreadable
- *   map-no-slot map-twice map-stale map-mismatch map-empty orphan */
+ *   map-no-slot map-twice map-stale map-mismatch map-empty map-freeing freeing-no-slot orphan */
 struct fsck_finding {
 	enum fsck_severity severity;
 	const char *what;
@@ -48,19 +48,29 @@ struct fsck_mapping {
 	bool full; /* it has no holes */
 };
 
+/* A slot that left the map and that the device has yet to be told to free, with all that it holds up to cgen. */
+struct fsck_freeing {
+	uint32_t slot;
+	uint64_t cgen;
+};
+
 struct fsck_options {
 	struct ioe *ioe;
 	const char *path;
 	const char *ring_path;	    /* restart ring of the node that serves it; NULL: none */
 	const struct uuid *cluster; /* refuse a device of another one; NULL: any */
+	const struct uuid *device;  /* refuse another device; NULL: any */
 	bool data;		    /* read every block and compare it with its checksum */
 	uint64_t lock_wait_ns;	    /* for a dying process; 0: 10 s */
 	/* The map: 0 with the next entry, in any order; -ENOENT at the end. NULL: do not compare. */
 	int (*map_next)(void *arg, struct fsck_mapping *ret_m);
 	void *map_arg;
+	/* The same for the frees that are due, in the order of slots. NULL: there are none */
+	int (*freeing_next)(void *arg, struct fsck_freeing *ret_f);
+	void *freeing_arg;
 	void (*found)(void *arg, const struct fsck_finding *f);
 	void *found_arg;
-	/* Long work: called now and then with bytes of data read so far and in all; may be NULL */
+	/* Long work: called after each slot with the bytes of slots looked at so far and of all; may be NULL */
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
 	void *progress_arg;
 };
@@ -69,14 +79,18 @@ struct fsck_result {
 	struct uuid device, cluster;
 	device_no number;
 	bool is_clean; /* it was closed in good order */
+	bool is_open;  /* it could be opened: what follows is known */
 	uint32_t slots_n, slots_open_n;
+	uint32_t slots_freeing_n; /* open ones that left the map: their free is due, and is no leak */
 	uint64_t blocks_present, blocks_bad, blocks_read;
 	uint64_t commit, cgen_highest; /* that it remembers */
 	uint32_t notes, warnings, errors;
 };
 
 /* 0: checked, the findings tell the rest. Else it could not be: -E_IN_USE, -ENOENT, I/O errors of the whole file, -ENOMEM; errmsg
- * (ERRMSG_LEN) says why. What map_next returned other than 0 and -ENOENT is returned too. */
+ * (ERRMSG_LEN) says why. What map_next and freeing_next returned other than 0 and -ENOENT is returned too.
+ *
+ * Memory: about 130 bytes for each slot of the device, and what its table cache takes. */
 int fsck_device(const struct fsck_options *o, struct fsck_result *ret_result, char *errmsg);
 
 #endif

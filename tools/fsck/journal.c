@@ -46,6 +46,13 @@ int fsck_journal_scan(struct fsck *k)
 		int r = fsck_read(k, k->geo.journal_offset + (uint64_t)at * FMT_PAGE, k->io,
 				  (uint64_t)n * FMT_PAGE);
 
+		if (r == -EIO) {
+			fsck_say(k, FSCK_ERROR, "journal-block",
+				 "journal blocks in places %u to %u cannot be read: %s", at,
+				 at + n - 1, err_text(r));
+			k->stop = true;
+			return 0;
+		}
 		if (r)
 			return fsck_error(k, r, "the journal cannot be read: %s", err_text(r));
 		for (uint32_t i = 0; i < n; i++) {
@@ -119,23 +126,42 @@ static void follow(struct fsck *k, const struct fsck_jblock *h)
 
 /* ---- records ----------------------------------------------------------------------------------------------------------------- */
 
+/* The last block's tail may lie before the place where the chain was taken up: those blocks count as well. */
+static void apply_block(struct fsck *k, uint64_t lsn, const struct fmt_journal_block *b)
+{
+	const struct fmt_record *rec;
+	struct cursor c;
+
+	if (get_le64(b->lsn) != lsn ||
+	    fmt_journal_block_check(b, &k->sb.device, (uint32_t)(lsn % k->geo.ring_blocks),
+				    k->geo.ring_blocks)) {
+		fsck_say(k, FSCK_ERROR, "journal-chain",
+			 "journal block %" PRIu64 " is damaged: replay needs %" PRIu64
+			 " to %" PRIu64,
+			 lsn, k->tail, k->end - 1);
+		k->stop = true;
+		return;
+	}
+	k->is_clean = false;
+	c = fmt_journal_records(b);
+	while ((rec = fmt_record_next(&c)))
+		apply(k, lsn, rec);
+}
+
 int fsck_journal_apply(struct fsck *k)
 {
-	for (uint64_t lsn = k->tail; lsn < k->end; lsn++) {
-		const struct fmt_journal_block *b = (void *)k->io;
-		const struct fmt_record *rec;
-		struct cursor c;
-		int r = fsck_read(k, geometry_journal_offset(&k->geo, lsn), k->io, FMT_PAGE);
+	uint64_t n;
 
+	for (uint64_t lsn = k->tail; lsn < k->end && !k->stop; lsn += n) {
+		int r;
+
+		n = MIN(k->end - lsn, (uint64_t)(FSCK_IO_BYTES / FMT_PAGE));
+		n = MIN(n, k->geo.ring_blocks - lsn % k->geo.ring_blocks);
+		r = fsck_read(k, geometry_journal_offset(&k->geo, lsn), k->io, n * FMT_PAGE);
 		if (r)
 			return fsck_error(k, r, "journal block %" PRIu64 ": %s", lsn, err_text(r));
-		if (fmt_journal_block_check(b, &k->sb.device, (uint32_t)(lsn % k->geo.ring_blocks),
-					    k->geo.ring_blocks))
-			return fsck_error(k, -E_FORMAT, "the journal changes while it is read");
-		k->is_clean = false;
-		c = fmt_journal_records(b);
-		while ((rec = fmt_record_next(&c)))
-			apply(k, lsn, rec);
+		for (uint64_t i = 0; i < n && !k->stop; i++)
+			apply_block(k, lsn + i, (const void *)(k->io + i * FMT_PAGE));
 	}
 	k->res->is_clean = k->is_clean;
 	return 0;

@@ -55,18 +55,57 @@ static void take(struct fsck *k, struct device *dev, const struct fsck_mapping *
 	compare(k, dev, m);
 }
 
-static void orphans(struct fsck *k, struct device *dev, const uint64_t *cgens)
+/* A slot that the map does not name (cgen 0), or that it names and that is to be freed (due_cgen). */
+static void leftover(struct fsck *k, struct device *dev, uint32_t slot, uint64_t cgen,
+		     uint64_t due_cgen)
 {
-	for (uint32_t s = 0; s < k->geo.total.slots; s++) {
-		struct device_slot d;
+	struct device_slot d;
 
-		if (cgens[s] || device_slot_get(dev, s, &d) || d.state != DEVICE_SLOT_OPEN)
-			continue;
-		fsck_say_slot(k, FSCK_WARNING, "orphan", s,
-			      "slot %u holds layer %u chunk %u (cgen %" PRIu64
-			      "), to which nothing in the map refers",
-			      s, d.layer, d.chunk, d.cgen);
+	if (cgen && due_cgen)
+		fsck_say_slot(k, FSCK_ERROR, "map-freeing", slot,
+			      "the map refers to slot %u, cgen %" PRIu64
+			      ", which is to be freed up to cgen %" PRIu64,
+			      slot, cgen, due_cgen);
+	if (cgen || device_slot_get(dev, slot, &d) || d.state != DEVICE_SLOT_OPEN)
+		return;
+	if (d.cgen <= due_cgen) {
+		k->res->slots_freeing_n++;
+		return;
 	}
+	fsck_say_slot(k, FSCK_WARNING, "orphan", slot,
+		      "slot %u holds layer %u chunk %u (cgen %" PRIu64
+		      "), to which nothing in the map refers%s",
+		      slot, d.layer, d.chunk, d.cgen,
+		      due_cgen ? "; the free that is due is for an older one" : "");
+}
+
+static int freeing_next(struct fsck *k, struct fsck_freeing *f, bool *ret_any)
+{
+	int r = k->o->freeing_next ? k->o->freeing_next(k->o->freeing_arg, f) : -ENOENT;
+
+	*ret_any = r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Slots and the frees that are due come in the same order. */
+static int leftovers(struct fsck *k, struct device *dev, const uint64_t *cgens)
+{
+	struct fsck_freeing f = {0};
+	bool any = false;
+	int r = freeing_next(k, &f, &any);
+
+	for (uint32_t s = 0; s < k->geo.total.slots && !r; s++) {
+		bool due = any && f.slot == s;
+
+		leftover(k, dev, s, cgens[s], due ? f.cgen : 0);
+		if (due)
+			r = freeing_next(k, &f, &any);
+	}
+	for (; any && !r; r = freeing_next(k, &f, &any))
+		fsck_say(k, FSCK_ERROR, "freeing-no-slot",
+			 "slot %u is to be freed up to cgen %" PRIu64 "; there are %u", f.slot,
+			 f.cgen, k->geo.total.slots);
+	return r;
 }
 
 int fsck_map(struct fsck *k, struct device *dev)
@@ -77,12 +116,10 @@ int fsck_map(struct fsck *k, struct device *dev)
 
 	while (!r && (r = k->o->map_next(k->o->map_arg, &m)) == 0)
 		take(k, dev, &m, cgens);
-	if (r == -ENOENT) {
-		orphans(k, dev, cgens);
-		r = 0;
-	} else if (r && k->errmsg[0] == '\0') {
+	if (r == -ENOENT)
+		r = leftovers(k, dev, cgens);
+	if (r && k->errmsg[0] == '\0')
 		fsck_error(k, r, "the map cannot be read: %s", err_text(r));
-	}
 	mem_free(cgens);
 	return r;
 }

@@ -65,7 +65,7 @@ int fsck_opened(struct fsck *k)
 			 o.op.errmsg);
 		return 0;
 	}
-	k->is_open = true;
+	k->is_open = k->res->is_open = true;
 	r = check_slots(k, o.op.dev);
 	if (!r)
 		r = check_duplicates(k, o.op.dev);
@@ -191,6 +191,9 @@ static int check_slots(struct fsck *k, struct device *dev)
 		for (; started < n && started < s + LOOKS; started++)
 			look_start(k, dev, &looks[started % LOOKS], started);
 		r = look_finish(k, dev, &looks[s % LOOKS], s);
+		if (k->o->progress)
+			k->o->progress(k->o->progress_arg, (uint64_t)(s + 1) << k->geo.chunk_shift,
+				       (uint64_t)n << k->geo.chunk_shift);
 	}
 	for (uint32_t i = 0; i < LOOKS && looks && started;
 	     i++) /* after an error some are still under way */

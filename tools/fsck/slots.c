@@ -7,23 +7,32 @@
 #include "src/base/mem.h"
 #include "tools/fsck/check.h"
 
+/* Both homes of so many pages are read together. */
+enum { SPAN_PAGES = FSCK_IO_BYTES / FMT_PAGE / 2 };
+
 struct home {
 	bool valid;
-	struct fmt_slot_page page;
+	const struct fmt_slot_page *page;
 };
 
-static int read_home(struct fsck *k, uint32_t page_no, uint8_t home, struct home *ret_home)
+/* The pages' homes that lie together, into one half of the buffer. An unreadable part is read page by page. */
+static int read_span(struct fsck *k, struct geo_range span, uint8_t home, bool bad[SPAN_PAGES])
 {
-	int r = fsck_read(k, geometry_slot_page_offset(&k->geo, page_no, home), k->io, FMT_PAGE);
+	uint8_t *to = k->io + (size_t)home * SPAN_PAGES * FMT_PAGE;
+	uint64_t from = geometry_slot_page_offset(&k->geo, span.first, home);
+	int r = fsck_read(k, from, to, (uint64_t)span.n * FMT_PAGE);
 
+	memset(bad, 0, SPAN_PAGES * sizeof(bad[0]));
+	for (uint32_t i = 0; i < span.n && r == -EIO; i++) {
+		int one = fsck_read(k, from + (uint64_t)i * FMT_PAGE, to + (size_t)i * FMT_PAGE,
+				    FMT_PAGE);
+
+		bad[i] = one == -EIO;
+		if (one != -EIO && one)
+			r = one;
+	}
 	if (r && r != -EIO)
-		return fsck_error(k, r, "slot-entry page %u: %s", page_no, err_text(r));
-	memcpy(&ret_home->page, k->io, FMT_PAGE);
-	ret_home->valid =
-	    !r &&
-	    fmt_slot_page_check(&ret_home->page, &(struct fmt_slot_page_id){.device = &k->sb.device,
-									    .page_no = page_no,
-									    .home = home}) == 0;
+		return fsck_error(k, r, "slot-entry page %u: %s", span.first, err_text(r));
 	return 0;
 }
 
@@ -80,48 +89,73 @@ static bool say_the_same(const struct fmt_slot_page *x, const struct fmt_slot_pa
 	return memcmp((const uint8_t *)x + from, (const uint8_t *)y + from, FMT_PAGE - from) == 0;
 }
 
-static int check_page(struct fsck *k, uint32_t page_no, struct home *h)
+static void check_page(struct fsck *k, uint32_t page_no, const struct home *h)
 {
 	struct fsck_slot_page *p = &k->pages[page_no];
 	int newer;
 
-	for (uint8_t i = 0; i < 2; i++) {
-		int r = read_home(k, page_no, i, &h[i]);
+	if (!h[0].valid && !h[1].valid) {
+		page_lost(k, page_no);
+		return;
+	}
+	newer = !h[0].valid || (h[1].valid && get_le64(h[1].page->seq) > get_le64(h[0].page->seq));
+	p->other = (uint8_t)!newer;
+	p->other_damaged = !h[!newer].valid;
+	p->other_older =
+	    h[0].valid && h[1].valid && get_le64(h[0].page->seq) != get_le64(h[1].page->seq);
+	if (!p->other_damaged && !p->other_older && !say_the_same(h[0].page, h[1].page))
+		fsck_say(k, FSCK_ERROR, "slot-page-differs",
+			 "the homes of slot-entry page %u have the same sequence, %" PRIu64
+			 ", and differ",
+			 page_no, get_le64(h[0].page->seq));
+	take_page(k, page_no, h[newer].page);
+}
+
+static int check_span(struct fsck *k, struct geo_range span)
+{
+	bool bad[2][SPAN_PAGES];
+
+	for (uint8_t home = 0; home < 2; home++) {
+		int r = read_span(k, span, home, bad[home]);
 
 		if (r)
 			return r;
 	}
-	if (!h[0].valid && !h[1].valid) {
-		page_lost(k, page_no);
-		return 0;
+	for (uint32_t i = 0; i < span.n; i++) {
+		struct home h[2];
+
+		for (uint8_t home = 0; home < 2; home++) {
+			struct fmt_slot_page_id id = {.device = &k->sb.device,
+						      .page_no = span.first + i,
+						      .home = home};
+
+			h[home].page =
+			    (const void *)(k->io + (size_t)(home * SPAN_PAGES + i) * FMT_PAGE);
+			h[home].valid =
+			    !bad[home][i] && fmt_slot_page_check(h[home].page, &id) == 0;
+		}
+		check_page(k, span.first + i, h);
 	}
-	newer = !h[0].valid || (h[1].valid && get_le64(h[1].page.seq) > get_le64(h[0].page.seq));
-	p->other = (uint8_t)!newer;
-	p->other_damaged = !h[!newer].valid;
-	p->other_older =
-	    h[0].valid && h[1].valid && get_le64(h[0].page.seq) != get_le64(h[1].page.seq);
-	if (!p->other_damaged && !p->other_older && !say_the_same(&h[0].page, &h[1].page))
-		fsck_say(k, FSCK_ERROR, "slot-page-differs",
-			 "the homes of slot-entry page %u have the same sequence, %" PRIu64
-			 ", and differ",
-			 page_no, get_le64(h[0].page.seq));
-	take_page(k, page_no, &h[newer].page);
 	return 0;
 }
 
 int fsck_slot_pages(struct fsck *k)
 {
-	struct home *h = mem_alloc(2 * sizeof(*h));
 	int r = 0;
 
 	k->slots = mem_zalloc_array(k->geo.total.slots, sizeof(*k->slots));
 	k->tables = mem_zalloc_array(k->geo.total.table_pages, sizeof(*k->tables));
 	k->pages = mem_zalloc_array(k->geo.total.slot_pages, sizeof(*k->pages));
-	if (!h || !k->slots || !k->tables || !k->pages)
-		r = fsck_error(k, -ENOMEM, "no memory for %u slots", k->geo.total.slots);
-	for (uint32_t page = 0; page < k->geo.total.slot_pages && !r; page++)
-		r = check_page(k, page, h);
-	mem_free(h);
+	if (!k->slots || !k->tables || !k->pages)
+		return fsck_error(k, -ENOMEM, "no memory for %u slots", k->geo.total.slots);
+	for (uint32_t page = 0; page < k->geo.total.slot_pages && !r;) {
+		struct geo_group g = geometry_group_of_slot_page(&k->geo, page);
+		struct geo_range span = {page, MIN(g.base.slot_pages + g.n.slot_pages - page,
+						   (uint32_t)SPAN_PAGES)};
+
+		r = check_span(k, span);
+		page += span.n;
+	}
 	return r;
 }
 

@@ -86,6 +86,14 @@ static void judge(struct fsck *k)
 		fsck_say(k, FSCK_ERROR, "other-cluster", "it belongs to cluster %s", uuid);
 		k->stop = true;
 	}
+	if (k->o->device && !uuid_equal(k->o->device, &sb->device)) {
+		char uuid[UUID_TEXT_LEN];
+
+		uuid_format(&sb->device, uuid);
+		fsck_say(k, FSCK_ERROR, "other-device", "another device lies here: its uuid is %s",
+			 uuid);
+		k->stop = true;
+	}
 	if (geometry_load(sb, &k->geo)) {
 		fsck_say(k, FSCK_ERROR, "geometry",
 			 "the sizes and places in the superblock make no sense");

@@ -33,6 +33,9 @@ struct world {
 	size_t found_n;
 	const struct fsck_mapping *map;
 	size_t map_n, map_at;
+	const struct fsck_freeing *freeing;
+	size_t freeing_n, freeing_at;
+	uint64_t progress_done, progress_all;
 };
 
 /* What every image holds: three open slots in two slot-entry pages, one freed slot, a hole, a zero. */
@@ -88,7 +91,7 @@ static void on_found(void *arg, const struct fsck_finding *f)
 static int run(struct world *w)
 {
 	w->found_n = 0;
-	w->map_at = 0;
+	w->map_at = w->freeing_at = 0;
 	w->o.ioe = w->im.fx.e;
 	w->o.path = IMAGE_PATH;
 	w->o.found = on_found;
@@ -308,6 +311,40 @@ static void another_cluster_s_device_is_not_ours(void **state)
 	expect(w, "");
 }
 
+static void another_device_s_place_is_noticed(void **state)
+{
+	struct world *w = *state;
+	struct uuid other = {{1}};
+
+	w->o.device = &other;
+	expect(w, "E other-device");
+	assert_false(w->res.is_open);
+	w->o.device = &w->im.uuid;
+	expect(w, "");
+	assert_true(w->res.is_open);
+}
+
+static void on_progress(void *arg, uint64_t done, uint64_t all)
+{
+	struct world *w = arg;
+
+	assert_true(done > w->progress_done && done <= all);
+	assert_true(!w->progress_all || all == w->progress_all);
+	w->progress_done = done;
+	w->progress_all = all;
+}
+
+static void progress_goes_to_the_end(void **state)
+{
+	struct world *w = *state;
+
+	w->o.progress = on_progress;
+	w->o.progress_arg = w;
+	expect(w, "");
+	assert_true(w->progress_all > 0);
+	assert_int_equal(w->progress_done, w->progress_all);
+}
+
 /* ---- journal ------------------------------------------------------------------------------------------------------------------------ */
 
 static void without_a_journal_nothing_can_be_said(void **state)
@@ -364,6 +401,49 @@ static void the_block_where_replay_begins_must_be_there(void **state)
 
 	image_flip(&w->im, geometry_journal_offset(&w->im.geo, get_le64(last.tail)) + 10);
 	expect(w, "E journal-chain");
+}
+
+static int fail_a_read(void *arg, const char *path, const struct ioe_req *r)
+{
+	uint64_t off = *(uint64_t *)arg;
+
+	(void)path;
+	return r->op == IOE_READ && r->off <= off && off < r->off + r->len ? -EIO : 0;
+}
+
+/* A tail that its own checksum covers, and that is not where replay can begin. */
+static void a_tail_before_what_is_there_is_damage(void **state)
+{
+	struct world *w = *state;
+	struct fmt_journal_block last = many_blocks_then_a_kill(w);
+	uint64_t lsn = get_le64(last.lsn), at = geometry_journal_offset(&w->im.geo, lsn);
+
+	assert_true(lsn > 3);
+	image_flip(&w->im, geometry_journal_offset(&w->im.geo, 2) + 50);
+	last.tail = to_le64(1);
+	fmt_journal_block_prepare(&last, &w->im.uuid);
+	image_poke(&w->im, at, &last, sizeof(last));
+	expect_first(w, FSCK_ERROR, "journal-chain", -1);
+	assert_false(w->res.is_open);
+}
+
+static void a_journal_that_cannot_be_read_is_an_error(void **state)
+{
+	struct world *w = *state;
+	uint64_t off = w->im.geo.journal_offset + FMT_PAGE;
+
+	sim_disk_fault(w->im.fx.m, fail_a_read, &off);
+	expect(w, "E journal-block");
+}
+
+static void a_slot_page_that_cannot_be_read_is_damaged(void **state)
+{
+	struct world *w = *state;
+	uint64_t off = geometry_slot_page_offset(&w->im.geo, 1, 1);
+
+	sim_disk_fault(w->im.fx.m, fail_a_read, &off);
+	expect_first(w, FSCK_WARNING, "slot-page-damaged", -1);
+	assert_int_equal(w->res.errors, 0);
 }
 
 /* ---- slot-entry pages ----------------------------------------------------------------------------------------------------------------- */
@@ -614,14 +694,6 @@ static void swapped_blocks_are_damage(void **state)
 	assert_int_equal(w->res.blocks_bad, 2);
 }
 
-static int fail_a_read(void *arg, const char *path, const struct ioe_req *r)
-{
-	uint64_t off = *(uint64_t *)arg;
-
-	(void)path;
-	return r->op == IOE_READ && r->off <= off && off < r->off + r->len ? -EIO : 0;
-}
-
 static void data_that_cannot_be_read_is_an_error(void **state)
 {
 	struct world *w = *state;
@@ -694,6 +766,65 @@ static void what_the_map_says_is_held_against_the_device(void **state)
 	expect_with_map(*state, map, 3, "E map-no-slot, W orphan@40");
 	map[2] = (struct fsck_mapping){.slot = 2, .cgen = 14, .volume = 1, .layer = 1, .chunk = 2};
 	expect_with_map(*state, map, 3, "E map-stale@2, W orphan@40");
+}
+
+static int freeing_next(void *arg, struct fsck_freeing *ret_f)
+{
+	struct world *w = arg;
+
+	if (w->freeing_at == w->freeing_n)
+		return -ENOENT;
+	*ret_f = w->freeing[w->freeing_at++];
+	return 0;
+}
+
+static void expect_with_freeing(struct world *w, const struct fsck_freeing *freeing, size_t n,
+				const char *want, uint32_t freeing_n)
+{
+	const struct fsck_mapping map[] = {map_a};
+
+	w->freeing = freeing;
+	w->freeing_n = n;
+	w->o.freeing_next = freeing_next;
+	w->o.freeing_arg = w;
+	expect_with_map(w, map, 1, want);
+	assert_int_equal(w->res.slots_freeing_n, freeing_n);
+}
+
+/* a is mapped, b and c are open and not, slot 2 was freed at cgen 14. */
+static void what_is_to_be_freed_is_no_leak(void **state)
+{
+	struct fsck_freeing due[] = {{1, 12}, {2, 14}, {40, 13}};
+
+	expect_with_freeing(*state, due, 0, "W orphan@1, W orphan@40", 0);
+	expect_with_freeing(*state, due, 1, "W orphan@40", 1);
+	expect_with_freeing(*state, due, 3, "", 2);
+	due[2].cgen = 99; /* a free takes along what is older */
+	expect_with_freeing(*state, due, 3, "", 2);
+	due[2].cgen = 12; /* and has no effect on what is younger */
+	expect_with_freeing(*state, due, 3, "W orphan@40", 1);
+	due[2] = (struct fsck_freeing){100000, 13};
+	expect_with_freeing(*state, due, 3, "W orphan@40, E freeing-no-slot", 1);
+	due[0] = (struct fsck_freeing){0, 11};
+	expect_with_freeing(*state, due, 1, "E map-freeing@0, W orphan@1, W orphan@40", 0);
+}
+
+static int freeing_breaks(void *arg, struct fsck_freeing *ret_f)
+{
+	(void)arg;
+	(void)ret_f;
+	return -E_FORMAT;
+}
+
+static void frees_that_cannot_be_read_end_the_check(void **state)
+{
+	struct world *w = *state;
+
+	w->o.map_next = map_next;
+	w->o.map_arg = w;
+	w->o.freeing_next = freeing_breaks;
+	assert_int_equal(run(w), -E_FORMAT);
+	assert_true(w->errmsg[0] != '\0');
 }
 
 static int map_breaks(void *arg, struct fsck_mapping *ret_m)
@@ -798,9 +929,14 @@ int main(void)
 	    T(a_superblock_may_hold_anything),
 	    T(a_cut_file_is_noticed),
 	    T(another_cluster_s_device_is_not_ours),
+	    T(another_device_s_place_is_noticed),
+	    T(progress_goes_to_the_end),
 	    T(without_a_journal_nothing_can_be_said),
 	    T(a_damaged_block_in_the_middle_is_not_the_end),
 	    T(the_block_where_replay_begins_must_be_there),
+	    T(a_tail_before_what_is_there_is_damage),
+	    T(a_journal_that_cannot_be_read_is_an_error),
+	    T(a_slot_page_that_cannot_be_read_is_damaged),
 	    T(a_slot_page_without_homes_is_lost),
 	    T(a_damaged_home_that_nobody_was_writing_is_a_warning),
 	    T(a_home_of_an_older_checkpoint_is_a_warning),
@@ -821,7 +957,9 @@ int main(void)
 	    T(data_that_cannot_be_read_is_an_error),
 	    T(the_map_and_the_device_agree),
 	    T(what_the_map_says_is_held_against_the_device),
+	    T(what_is_to_be_freed_is_no_leak),
 	    T(a_map_that_cannot_be_read_ends_the_check),
+	    T(frees_that_cannot_be_read_end_the_check),
 	    T(every_flipped_bit_of_what_counts_is_found),
 	    T(random_damage_ends_in_findings),
 	    T(without_memory_it_says_so),
