@@ -67,5 +67,6 @@ cluster_stop() {
 	wait "$up_pid" 2>/dev/null
 	up_pid=
 }
+is_gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"; } # PID: maybe nobody has asked for its exit status
 pid_of() { cat "$dir/c/run/$1.pid"; }                                    # metad, node-1, ...
 uri_of() { echo "nbd+unix:///$1?socket=$dir/c/node-${2:-1}.nbd"; }       # VOLUME [NODE]

@@ -99,6 +99,7 @@ is 3 "nobody serves" strata --server unix:none/api.sock volume list
 is 3 "no server" strata volume list
 is 3 "host:port or unix:PATH" strata --server "" volume list
 is 3 "nobody serves" strata --server "unix:" volume list
+is 3 "at most 107 bytes" strata --server "unix:$x250" volume list
 for v in "" -1 x 12Q 1.2.3 99999999999999999999G; do
 	is 2 "size" strata --server unix:none/s volume create v --size "$v"
 	is 2 "size" strata --server unix:none/s volume resize v --size "$v"
@@ -147,8 +148,8 @@ is 1 "exists|already" strata volume create good --size 1G
 is 1 "no volume|not found|there is no" strata volume show missing
 is 1 "no pool|there is no" strata volume create v --size 1G --pool missing
 is 1 "grow|shrink|smaller" strata volume resize good --size 512M
-is 1 "sector_bytes must be" strata volume create v --size 1G --sector-size 1000
-is 1 "write_cache must be" strata volume create v --size 1G --write-cache sometimes
+is 1 "sector-size must be" strata volume create v --size 1G --sector-size 1000
+is 1 "write-cache must be" strata volume create v --size 1G --write-cache sometimes
 is 1 "no device|there is no|device" strata device remove missing
 is 1 "job must be an integer" strata job show x
 is 1 "no job|there is no" strata job show 99999

@@ -10,8 +10,6 @@ requires jq /usr/bin/python3
 rounds=${STRATA_ROUNDS:-10}
 times=()
 
-is_gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"; }
-
 timed() { # COMMAND...: brings it back to serving
 	local began
 	began=$(date +%s%N)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Metadata backup and restore: a backup replaces damaged metadata and the data is all there; one that is older than what a device remembers, damaged,
-# truncated or not a backup at all is refused and leaves nothing behind. An old database put back by hand is refused by the server, and so is a damaged one.
+# truncated or not a backup at all is refused and leaves nothing behind; one that is killed leaves a whole database. An old database put back by hand is refused by
+# the server, and so is a damaged one.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires jq qemu-io
@@ -49,9 +50,9 @@ refused "damaged|cannot be used" "$dir/new"
 cp "$dir/good" "$sst"
 
 # the server refuses damage of its own database, each file of it
-cp -r "$dir/c/meta" "$dir/kept"
-again() { rm -rf "$dir/c/meta"; cp -r "$dir/kept" "$dir/c/meta"; }
-for f in "$dir"/kept/{CURRENT,MANIFEST-*,*.sst}; do
+cp -r "$dir/c/meta" "$dir/before"
+again() { rm -rf "$dir/c/meta"; cp -r "$dir/before" "$dir/c/meta"; }
+for f in "$dir"/before/{CURRENT,MANIFEST-*,*.sst}; do
 	[ -s "$f" ] || continue
 	at=$dir/c/meta/$(basename "$f") size=$(stat -c %s "$f")
 	printf '\377\377' | dd of="$at" bs=1 seek=$((size / 2)) conv=notrunc status=none
@@ -72,8 +73,42 @@ restore "$dir/new"
 cluster_start
 io -c "read -P 0x11 0 4M" -c "read -P 0x22 8M 4M" -c "write -P 0x33 20M 4M" -c flush || fail "$(cat "$dir/out")"
 strata check || fail "the check"
+strata meta backup "$dir/last"
 cluster_stop
 strata fsck --data "$dir/c" --runtime-dir "$dir/rt" || fail "fsck"
+
+# Killed at any moment: there is a database in place, and it is whole; the same command again does it all again. KILLS=100 (12): at so many moments.
+cp -r "$dir/last" "$dir/kept" # not linked with the database
+ms() { echo $(($(date +%s%N) / 1000000)); }
+is_whole() { # WHEN
+	[ -e "$dir/c/meta/CURRENT" ] || fail "killed $1: there is no database"
+	strata fsck --data "$dir/c" --runtime-dir "$dir/rt" >"$dir/out" 2>&1 || fail "killed $1: $(cat "$dir/out")"
+}
+began=$(ms)
+restore "$dir/kept"
+took=$(($(ms) - began)) kills=${KILLS:-12} made=0
+for ((i = 1; i <= kills; i++)); do
+	after=$((took * i / kills)) after=$(printf '%d.%03d' $((after / 1000)) $((after % 1000)))
+	if timeout -s KILL "$after" strata meta restore "$dir/kept" --data "$dir/c" --runtime-dir "$dir/rt" >/dev/null 2>&1; then made=$((made + 1)); fi
+	is_whole "after $after s"
+done
+echo "a restore takes $took ms; $made of $kills were quicker than their kill"
+if strace -o /dev/null true 2>/dev/null; then # before and between the steps that exchange the two
+	for call in rename renameat2 fsync:when=40+ unlinkat; do
+		strace -qq -f -o /dev/null -e trace="${call%%:*}" -e inject="${call%%:*}:signal=KILL${call#"${call%%:*}"}" \
+			strata meta restore "$dir/kept" --data "$dir/c" --runtime-dir "$dir/rt" >/dev/null 2>&1 || true
+		is_whole "at $call"
+	done
+fi
+mkdir -p "$dir/c/meta.restoring"
+expect_fail "half made" restore "$dir/c/meta.restoring"
+restore "$dir/kept"
+[ ! -e "$dir/c/meta.restoring" ] || fail "something was left behind"
+restore "$dir/c/meta.replaced" # back again
+is_whole "never"
+cluster_start
+io -c "read -P 0x11 0 4M" -c "read -P 0x22 8M 4M" -c "read -P 0x33 20M 4M" || fail "$(cat "$dir/out")"
+cluster_stop
 
 # put back by hand: an older database than the devices know is not served
 rm -rf "$dir/c/meta"

@@ -66,3 +66,65 @@ kill -9 "$old"
 wait_until 10 sh -c "[ \"\$(cat $dir/p/run/node-1.pid)\" != $old ] && kill -0 $(cat "$dir/up.pid")"
 kill -TERM "$(cat "$dir/up.pid")"
 wait_until 30 sh -c "! kill -0 $(cat "$dir/up.pid")"
+
+# up_start [COMMAND]...: `strata up` on $dir/u, below the command; sets up_pid
+up_start() {
+	: >"$dir/u.ready"
+	"$@" strata up --data "$dir/u" --runtime-dir "$dir/rt" --nodes 2 --device-size 256M >"$dir/u.ready" 2>"$dir/u.log" &
+	up_pid=$!
+	cleanup_fn "kill -9 $up_pid 2>/dev/null"
+	wait_until 60 grep -q '^ready ' "$dir/u.ready"
+	pids=$(cat "$dir"/u/run/*.pid)
+}
+none_left() { local p; for p in $pids; do is_gone "$p" || return 1; done; }
+ends() { # STATUS: it ends with that, and leaves nobody
+	local rc=0
+	wait "$up_pid" || rc=$?
+	up_pid=
+	[ "$rc" = "$1" ] || fail "strata up ended with $rc, not $1: $(cat "$dir/u.log")"
+	none_left || fail "processes are left: $pids"
+}
+
+# One that is killed: its children end by themselves, and the next one waits for those that take long.
+up_start
+kill -STOP "$(cat "$dir/u/run/node-2.pid")"
+( sleep 1; kill -CONT "$(cat "$dir/u/run/node-2.pid")" ) &
+kill -9 "$up_pid"
+wait "$up_pid" 2>/dev/null || true
+old=$pids
+up_start
+grep -q "waiting for node-2, pid .* of an earlier 'strata up'" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+for p in $old; do is_gone "$p" || fail "process $p is still there"; done
+
+# What the terminal sends goes to all of them: only strata up takes it, ends the nodes and then the metadata server, in good order.
+kill -TERM "$up_pid"
+ends 0
+up_start setsid env --default-signal=INT
+group=$(ps -o pgid= -p "$up_pid" | tr -d ' ')
+[ "$group" = "$up_pid" ] || up_pid=$group
+kill -INT -- "-$group"
+ends 0
+! grep -q killed "$dir/u.log" || fail "$(cat "$dir/u.log")"
+for n in node-1 node-2; do tail -n 3 "$dir/u/log/$n.log" | grep -q "warn\|error" && fail "$n: $(tail -n 5 "$dir/u/log/$n.log")"; done
+
+# A node that does not end is waited for, all of a kind together; a second Ctrl-C is enough of that.
+up_start env --default-signal=INT
+kill -STOP "$(cat "$dir/u/run/node-1.pid")" "$(cat "$dir/u/run/node-2.pid")"
+began=$SECONDS
+kill -INT "$up_pid"
+wait_until 20 grep -q "waiting up to 30 s for node-1, node-2 to end" "$dir/u.log"
+kill -INT "$up_pid"
+ends 0
+[ $((SECONDS - began)) -lt 20 ] || fail "nobody was in a hurry"
+grep -q "not waiting for node-1, node-2: killed" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+
+# A device whose node makes no progress is not waited for endlessly; then the same command goes on.
+up_start
+kill -STOP "$(cat "$dir/u/run/node-1.pid")"
+expect_fail "no progress .*device list" strata --server "unix:$dir/u/run/api.sock" --timeout 2 device add "$dir/u.disk" --node node-1 --size 256M
+kill -CONT "$(cat "$dir/u/run/node-1.pid")"
+here() { [ "$(strata --server "unix:$dir/u/run/api.sock" device list --json | jq '[.[] | select(.state == "ok")] | length')" = 3 ]; }
+wait_until 30 here
+kill -TERM "$up_pid"
+ends 0
+strata fsck --data "$dir/u" --runtime-dir "$dir/rt"

@@ -69,6 +69,20 @@ bool cli_number(const struct cli *c, const char *what, const char *text, uint64_
 enum { CLI_PID_LEN = 32 };
 int cli_lock_data(const char *dir, char holder[CLI_PID_LEN]);
 
+/* The devices on the lists of the nodes below a cluster's directory, until `each` returns other than 0, which is returned. 1 after printing why a list
+ * cannot be read. */
+int cli_each_device(const char *dir,
+		    int (*each)(void *arg, const char *uuid_text, const char *path), void *arg);
+
+/* How far a long work is, on stderr (progress.c). Zeroed by the caller; what: "checking /dev/sdb". */
+struct progress {
+	uint64_t began_ms, told_ms;
+	bool line_open; /* on a terminal: the cursor is behind it */
+};
+void progress_show(struct progress *p, const char *what, uint64_t done, uint64_t all);
+void progress_end(struct progress *p); /* before something else is printed */
+uint64_t cli_now_ms(void);	       /* of a clock that only goes forward */
+
 /* ---- the server (http.c) ------------------------------------------------------------------------------------------------ */
 
 /* One exchange. body may be NULL (borrowed). On EXIT_OK *ret_answer is the parsed answer, the caller's to json_decref (JSON null for an empty one).
@@ -79,11 +93,45 @@ int api_call_job(struct cli *c, const char *method, const char *path, json_t *bo
 		 json_t **ret_answer);
 /* All pages of a list: calls `path` with ?limit= and ?after= until the end; *ret_items is an array. `path` has no query. */
 int api_list(struct cli *c, const char *path, json_t **ret_items);
-char *api_escape(const char *name); /* percent-encoded; mem_free */
-/* The same without a command line, for `up`: returns the HTTP status, 0 when unreachable or silent for timeout_secs. errmsg gets the server's
- * message. */
-long api_raw(const char *server, long timeout_secs, const char *method, const char *path,
-	     json_t *body, json_t **ret_answer, char errmsg[256]);
+char *api_escape(const char *name);    /* percent-encoded; mem_free */
+const char *api_server(struct cli *c); /* its address; NULL: none is known */
+
+/* What watches over a request that may take long: asked about once a second while there is no answer. False gives up: errmsg says why. */
+struct api_watch {
+	bool (*go_on)(struct api_watch *w, char errmsg[256]);
+	bool gave_up; /* result */
+};
+/* As api_call, for as long as the watch goes on (its end is EXIT_UNREACHABLE). */
+int api_call_watched(struct cli *c, struct api_watch *watch, const char *method, const char *path,
+		     json_t *body, json_t **ret_answer);
+
+/* The same without a command line, for `up`: returns the HTTP status, 0 when there is no answer: unreachable, silent for timeout_secs, or given up.
+ * errmsg gets the server's message. */
+struct api_target {
+	const char *server;
+	long timeout_secs;
+	struct api_watch *watch; /* instead of the timeout; NULL: none */
+};
+long api_raw(const struct api_target *to, const char *method, const char *path, json_t *body,
+	     json_t **ret_answer, char errmsg[256]);
+/* An answer that is text; NULL: there is none. mem_free */
+char *api_text(const struct api_target *to, const char *path);
+
+/* A watch over POST /v1/devices (format.c): goes on as long as the node gets on with formatting the device at `path`, and for patience_secs without
+ * progress; shows it on stderr. `stop` (may be NULL) is asked, too. */
+struct format_watch {
+	struct api_watch watch;
+	const char *server, *path;
+	long patience_secs;
+	bool (*stop)(void *arg);
+	void *stop_arg;
+	/* private */
+	uint64_t looked_ms, moved_ms, done, all;
+	struct progress shown;
+};
+void format_watch_init(struct format_watch *w, const char *server, long patience_secs,
+		       const char *path);
+void format_watch_end(struct format_watch *w); /* the request is over */
 
 /* ---- printing (print.c) --------------------------------------------------------------------------------------------------- */
 

@@ -88,6 +88,9 @@ static int only_node(struct cli *c, json_t **ret_name)
 		return r;
 	if (json_array_size(nodes) == 1)
 		*ret_name = json_incref(json_object_get(json_array_get(nodes, 0), "name"));
+	else if (json_array_size(nodes) == 0)
+		r = cli_fail("no node has joined the cluster yet: start strata-noded on the "
+			     "machine that has the device");
 	else
 		r = cli_usage(c, "--node NODE is missing: there are %zu nodes (strata node list)",
 			      json_array_size(nodes));
@@ -101,6 +104,7 @@ int cmd_device_add(struct cli *c)
 		   *pool = cli_option(c, "pool");
 	char *absolute;
 	json_t *body, *name = NULL, *answer;
+	struct format_watch w;
 	uint64_t bytes;
 	int r;
 
@@ -119,7 +123,6 @@ int cmd_device_add(struct cli *c)
 	}
 	check(absolute);
 	body = json_pack("{s:o, s:s}", "node", node ? json_string(node) : name, "path", absolute);
-	mem_free(absolute);
 	check(body);
 	if (size)
 		json_object_set_new(body, "size_bytes", json_integer((json_int_t)bytes));
@@ -127,7 +130,10 @@ int cmd_device_add(struct cli *c)
 		json_object_set_new(body, "pool", json_string(pool));
 	if (cli_option(c, "force"))
 		json_object_set_new(body, "force", json_true());
-	r = api_call(c, "POST", "/v1/devices", body, &answer);
+	format_watch_init(&w, api_server(c), c->timeout_secs, absolute);
+	r = api_call_watched(c, &w.watch, "POST", "/v1/devices", body, &answer);
+	format_watch_end(&w);
+	mem_free(absolute);
 	json_decref(body);
 	if (r)
 		return r;

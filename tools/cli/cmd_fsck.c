@@ -1,55 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_fsck.c - `strata fsck --data DIR`: a stopped cluster of this machine, its devices against themselves and against the metadata. Nothing is written.
+/* cmd_fsck.c - `strata fsck --data DIR`: a stopped cluster of this machine, its devices against themselves and against the metadata. Nothing that they
+ * hold is changed.
  *
- * LOCK (nobody starts it meanwhile) -> database -> registry -> the whole map, sorted by device -> each device of each node -> devices that are missing */
+ * LOCK (nobody starts it meanwhile) -> database -> registry -> the database against itself -> the whole map, sorted by device -> each device of each node
+ * -> devices that are missing
+ *
+ * A device that cannot be looked at is no proof of anything: exit code 1, unless something else is wrong (4). */
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "metadata/cluster/cluster.h"
-#include "metadata/san/san.h"
-#include "metadata/store/metastore.h"
 #include "src/base/check.h"
 #include "src/base/mem.h"
-#include "tools/cli/cli.h"
-#include "tools/fsck/fsck.h"
+#include "tools/cli/fsck_run.h"
 
-enum { NODES_MAX = 32, WALK_ITEMS = 4096 };
-
-/* What the map says lies on one device. */
-struct share {
-	struct fsck_mapping *items;
-	size_t n, room, at;
-	bool seen;
-};
-
-struct fsck_run {
-	struct cli *c;
-	const char *dir, *runtime_dir;
-	struct ioe *ioe;
-	struct metastore *store;
-	struct san_open san;
-	struct cluster cluster;
-	struct cluster_open registry;
-	struct san_map_walk walk;
-	struct share *shares; /* by device number */
-	bool done;
-	uint32_t errors, warnings, devices_n;
-	uint64_t chunks_n;
-	const char *device; /* path of the one being checked */
-	json_t *findings;
-};
+enum { TOLD_MAX = 200 };
 
 static int fsck_lock(struct fsck_run *f);
-static int fsck_metadata(struct fsck_run *f);
-static int fsck_map(struct fsck_run *f);
-static int fsck_nodes(struct fsck_run *f);
-static int fsck_node(struct fsck_run *f, const char *list);
-static int fsck_one(struct fsck_run *f, const char *uuid_text, const char *path);
+static int fsck_one(void *run, const char *uuid_text, const char *path);
 static void fsck_missing(struct fsck_run *f);
 static int fsck_report(struct fsck_run *f);
 
@@ -64,7 +38,7 @@ int cmd_fsck(struct cli *c)
 	f->c = c;
 	f->dir = cli_option(c, "data");
 	f->runtime_dir = cli_option(c, "runtime-dir");
-	if (!f->dir)
+	if (!f->dir || !*f->dir)
 		return cli_usage(c, "--data DIR is missing: where the cluster keeps its state");
 	if (!f->runtime_dir) {
 		snprintf(fallback, sizeof(fallback), "/dev/shm/strata-%u", (unsigned)getuid());
@@ -73,18 +47,21 @@ int cmd_fsck(struct cli *c)
 	f->findings = json_array();
 	f->shares = mem_zalloc_array(DEVICES_MAX + 1, sizeof(f->shares[0]));
 	check(f->findings && f->shares);
+	for (uint32_t no = 0; no <= DEVICES_MAX; no++)
+		list_init(&f->shares[no].pages);
 	if (fsck_lock(f))
 		return EXIT_FAILED;
 	r = ioe_new(&ec, &f->ioe);
 	if (r)
 		return cli_fail("no I/O engine: %s", err_text(r));
-	if (fsck_metadata(f) || fsck_map(f) || fsck_nodes(f))
+	if (fsck_meta_open(f) || fsck_meta_records(f) || fsck_meta_map(f) ||
+	    cli_each_device(f->dir, fsck_one, f))
 		return EXIT_FAILED;
 	fsck_missing(f);
 	return fsck_report(f);
 }
 
-static void wait_done(struct fsck_run *f)
+void fsck_run_wait(struct fsck_run *f)
 {
 	while (!f->done)
 		ioe_poll(f->ioe, UINT64_MAX);
@@ -97,9 +74,12 @@ static int fsck_lock(struct fsck_run *f)
 	struct stat st;
 	int r;
 
-	snprintf(path, sizeof(path), "%s/meta", f->dir);
+	if ((size_t)snprintf(path, sizeof(path), "%s/meta", f->dir) >= sizeof(path) - 64)
+		return cli_fail("%s: %s", f->dir, strerror(ENAMETOOLONG));
 	if (stat(path, &st))
-		return cli_fail("%s holds no cluster: %s: %s", f->dir, path, strerror(errno));
+		return cli_fail("%s holds no cluster: %s: %s; --data is what 'strata up' or "
+				"strata-metad was given",
+				f->dir, path, strerror(errno));
 	r = cli_lock_data(f->dir, pid);
 	if (r == -EWOULDBLOCK)
 		return cli_fail("the cluster in %s runs (pid %s): stop it first, or check it "
@@ -108,149 +88,32 @@ static int fsck_lock(struct fsck_run *f)
 	return r < 0 ? cli_fail("%s/lock: %s", f->dir, strerror(-r)) : 0;
 }
 
-/* ---- the metadata ---------------------------------------------------------------------------------------------------------- */
+/* ---- findings ---------------------------------------------------------------------------------------------------------------- */
 
-static void san_opened(struct san_open *op)
+/* How often this kind of finding was told of this device. */
+static uint32_t *times_told(struct fsck_run *f, const char *what)
 {
-	container_of(op, struct fsck_run, san)->done = true;
+	size_t i = 0;
+
+	while (i + 1 < ARRAY_LEN(f->told) && f->told[i].what && strcmp(f->told[i].what, what))
+		i++;
+	f->told[i].what = what;
+	return &f->told[i].n;
 }
 
-static void registry_opened(struct cluster_open *op)
+/* A disk that is damaged everywhere has something to say of each slot: the first ones of a kind are told, all are counted. */
+static void tell_omitted(struct fsck_run *f)
 {
-	container_of(op, struct fsck_run, registry)->done = true;
-}
-
-static int fsck_metadata(struct fsck_run *f)
-{
-	char path[PATH_MAX], errmsg[ERRMSG_LEN] = "";
-	int r;
-
-	snprintf(path, sizeof(path), "%s/meta", f->dir);
-	r = metastore_open_rocksdb(f->ioe, path, &f->store, errmsg);
-	if (r)
-		return cli_fail("%s: %s", *errmsg ? errmsg : path, err_text(r));
-	f->san = (struct san_open){.cfg = {.ioe = f->ioe, .store = f->store}, .done = san_opened};
-	san_open(&f->san);
-	wait_done(f);
-	if (f->san.status)
-		return cli_fail("the metadata cannot be read: %s",
-				f->san.errmsg[0] ? f->san.errmsg : err_text(f->san.status));
-	f->registry = (struct cluster_open){.c = &f->cluster,
-					    .ioe = f->ioe,
-					    .san = f->san.san,
-					    .store = f->store,
-					    .done = registry_opened};
-	cluster_open(&f->registry);
-	wait_done(f);
-	if (f->registry.status)
-		return cli_fail("the registry cannot be read: %s",
-				f->registry.errmsg[0] ? f->registry.errmsg
-						      : err_text(f->registry.status));
-	return 0;
-}
-
-static void walked(struct san_req *req)
-{
-	container_of(req, struct fsck_run, walk.req)->done = true;
-}
-
-static void share_add(struct share *s, const struct fsck_mapping *m)
-{
-	if (s->n == s->room) {
-		s->room = s->room ? 2 * s->room : 1024;
-		s->items = mem_realloc(s->items, s->room, sizeof(s->items[0]));
-		check(s->items);
-	}
-	s->items[s->n++] = *m;
-}
-
-static void take_items(struct fsck_run *f)
-{
-	struct san_layer layer = {0};
-
-	for (uint32_t i = 0; i < f->walk.items_n; i++) {
-		const struct san_map_item *item = &f->walk.items[i];
-
-		if (layer.layer != item->layer && san_layer_get(f->san.san, item->layer, &layer))
-			layer = (struct san_layer){.layer = item->layer};
-		for (int k = 0; k < item->entry.replicas_n; k++) {
-			const struct replica *rep = &item->entry.replicas[k];
-			struct fsck_mapping m = {.slot = rep->slot,
-						 .cgen = rep->cgen,
-						 .volume = layer.volume,
-						 .layer = item->layer,
-						 .chunk = item->chunk,
-						 .full = item->entry.flags & MAP_FULL};
-
-			share_add(&f->shares[rep->dev], &m);
-			f->chunks_n++;
-		}
-	}
-}
-
-static int fsck_map(struct fsck_run *f)
-{
-	struct san_map_item *items = mem_zalloc_array(WALK_ITEMS, sizeof(items[0]));
-	layer_id layer = 1;
-	uint32_t chunk = 0;
-
-	check(items);
-	while (layer) {
-		f->walk = (struct san_map_walk){.req = {.done = walked},
-						.layer = layer,
-						.chunk = chunk,
-						.items = items,
-						.items_max = WALK_ITEMS};
-		san_map_walk(f->san.san, &f->walk);
-		wait_done(f);
-		if (f->walk.req.status)
-			return cli_fail("the map cannot be read: %s", err_text(f->walk.req.status));
-		take_items(f);
-		layer = f->walk.next_layer;
-		chunk = f->walk.next_chunk;
-	}
-	mem_free(items);
-	return 0;
-}
-
-/* ---- the devices ------------------------------------------------------------------------------------------------------------- */
-
-static int fsck_nodes(struct fsck_run *f)
-{
-	for (int k = 1; k <= NODES_MAX; k++) {
-		char list[PATH_MAX];
-
-		snprintf(list, sizeof(list), "%s/node%d/devices", f->dir, k);
-		if (access(list, F_OK) == 0 && fsck_node(f, list))
-			return -1;
-	}
-	return 0;
-}
-
-/* The node's list: a line "UUID PATH" each (io-path/node/devices.h). */
-static int fsck_node(struct fsck_run *f, const char *list)
-{
-	FILE *in = fopen(list, "re");
-	char line[PATH_MAX];
-	int r = 0;
-
-	if (!in)
-		return cli_fail("%s: %s", list, strerror(errno));
-	while (!r && fgets(line, sizeof(line), in)) {
-		char *path = strchr(line, ' ');
-
-		line[strcspn(line, "\n")] = '\0';
-		if (!*line || *line == '#')
+	progress_end(&f->progress);
+	for (size_t i = 0; i < ARRAY_LEN(f->told) && f->told[i].what; i++) {
+		if (f->told[i].n <= TOLD_MAX)
 			continue;
-		if (!path)
-			r = cli_fail("%s: a line is not 'UUID PATH': %s", list, line);
-		else
-			*path++ = '\0';
-		if (!r)
-			r = fsck_one(f, line, path);
+		f->omitted_n += f->told[i].n - TOLD_MAX;
+		if (!f->c->json)
+			printf("%s: %s: and %u more\n", f->device, f->told[i].what,
+			       f->told[i].n - TOLD_MAX);
 	}
-	fclose(in);
-	return r;
+	memset(f->told, 0, sizeof(f->told));
 }
 
 static void found(void *arg, const struct fsck_finding *finding)
@@ -264,7 +127,10 @@ static void found(void *arg, const struct fsck_finding *finding)
 		return;
 	f->errors += finding->severity == FSCK_ERROR;
 	f->warnings += finding->severity == FSCK_WARNING;
+	if (++*times_told(f, finding->what) > TOLD_MAX)
+		return;
 	if (!f->c->json) {
+		progress_end(&f->progress);
 		printf("%s: %s: %s: %s\n", f->device, words[finding->severity], finding->what,
 		       finding->text);
 		return;
@@ -276,85 +142,196 @@ static void found(void *arg, const struct fsck_finding *finding)
 	json_array_append_new(f->findings, j);
 }
 
-static int map_next(void *arg, struct fsck_mapping *ret_m)
+void fsck_run_say(struct fsck_run *f, enum fsck_severity severity, const char *what,
+		  const char *fmt, ...)
 {
-	struct share *s = arg;
+	char text[512];
+	struct fsck_finding finding = {.severity = severity, .what = what, .text = text};
+	va_list ap;
 
-	if (s->at == s->n)
-		return -ENOENT;
-	*ret_m = s->items[s->at++];
-	return 0;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	found(f, &finding);
 }
 
-static int fsck_one(struct fsck_run *f, const char *uuid_text, const char *path)
+static void show_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
+	struct fsck_run *f = arg;
+	char what[PATH_MAX + 16];
+
+	if (!f->progress.began_ms)
+		f->progress.began_ms = f->progress.told_ms = cli_now_ms();
+	snprintf(what, sizeof(what), "checking %s", f->device);
+	progress_show(&f->progress, what, done_bytes, all_bytes);
+}
+
+/* ---- the devices ------------------------------------------------------------------------------------------------------------- */
+
+/* What only the registry knows of the device. */
+static void compare_device(struct fsck_run *f, const struct cluster_device *d,
+			   const struct fsck_result *res)
+{
+	uint64_t commit = metastore_last_commit(f->store);
+
+	if (res->is_open && res->commit > commit)
+		fsck_run_say(f, FSCK_ERROR, "metadata-old",
+			     "it has heard of commit %" PRIu64 ", the metadata ends at %" PRIu64
+			     ": an older copy of the metadata is in place",
+			     res->commit, commit);
+	if (!d && res->number)
+		fsck_run_say(f, FSCK_ERROR, "device-unknown",
+			     "it is device %u of this cluster, which the metadata does not know",
+			     res->number);
+	if (!d && !res->number)
+		fsck_run_say(f, FSCK_NOTE, "device-unknown",
+			     "it was made and has not been taken into the cluster yet");
+	if (!d || d->member != CLUSTER_MEMBER)
+		return;
+	if (res->number && res->number != d->no)
+		fsck_run_say(f, FSCK_ERROR, "device-number",
+			     "it says that it is device %u, the metadata that it is %u",
+			     res->number, d->no);
+	if (res->is_open && res->slots_n < d->slots_n)
+		fsck_run_say(f, FSCK_ERROR, "device-size",
+			     "it has %u slots, the metadata allocates from %u", res->slots_n,
+			     d->slots_n);
+	if (res->is_open && res->commit < d->told_commit)
+		fsck_run_say(f, FSCK_ERROR, "device-old",
+			     "it was told of commit %" PRIu64 " and has heard of %" PRIu64
+			     ": this is an older copy of the device",
+			     d->told_commit, res->commit);
+}
+
+static void print_summary(struct fsck_run *f, const struct fsck_result *res, uint32_t errors,
+			  uint32_t warnings)
+{
+	char freeing[48] = "";
+
+	if (f->c->json)
+		return;
+	if (res->slots_freeing_n)
+		snprintf(freeing, sizeof(freeing), ", %u of them being freed", res->slots_freeing_n);
+	printf("%s: %u of %u slots in use%s, %" PRIu64 " blocks present: %u errors, %u warnings\n",
+	       f->device, res->slots_open_n, res->slots_n, freeing, res->blocks_present, errors,
+	       warnings);
+}
+
+static void not_checked(struct fsck_run *f, const struct fsck_share *share, int r,
+			const char *errmsg)
+{
+	if (r == -ENOENT && share && share->n) {
+		fsck_run_say(f, FSCK_ERROR, "device-missing",
+			     "it is not there, and %" PRIu64 " chunks are on it", share->n);
+		return;
+	}
+	f->unchecked_n++;
+	if (f->c->json)
+		json_array_append_new(f->findings,
+				      json_pack("{s:s, s:s, s:s, s:s}", "device", f->device,
+						"severity", "unchecked", "what", "cannot-check",
+						"message", *errmsg ? errmsg : err_text(r)));
+	else
+		printf("%s: not checked: %s\n", f->device, *errmsg ? errmsg : err_text(r));
+}
+
+static int fsck_one(void *run, const char *uuid_text, const char *path)
+{
+	struct fsck_run *f = run;
 	struct uuid uuid, cluster = san_cluster(f->san.san);
 	struct cluster_device *d;
+	struct fsck_share *share;
 	char ring[PATH_MAX + 64], errmsg[ERRMSG_LEN] = "";
+	uint32_t errors = f->errors, warnings = f->warnings;
 	struct fsck_result result;
 	struct fsck_options o = {.ioe = f->ioe,
 				 .path = path,
 				 .ring_path = ring,
 				 .cluster = &cluster,
+				 .device = &uuid,
 				 .data = cli_option(f->c, "verify-data") != NULL,
 				 .found = found,
-				 .found_arg = f};
+				 .found_arg = f,
+				 .progress = show_progress,
+				 .progress_arg = f};
 	int r;
 
 	if (uuid_parse(uuid_text, &uuid))
 		return cli_fail("'%s' is not the uuid of a device", uuid_text);
 	snprintf(ring, sizeof(ring), "%s/%s.ring", f->runtime_dir, uuid_text);
 	d = cluster_device_by_uuid(&f->cluster, &uuid);
-	if (d) {
-		o.map_next = map_next;
-		o.map_arg = &f->shares[d->no];
-		f->shares[d->no].seen = true;
-	}
+	share = d && d->member == CLUSTER_MEMBER ? &f->shares[d->no] : NULL;
 	f->device = path;
+	f->progress = (struct progress){0};
 	f->devices_n++;
-	r = fsck_device(&o, &result, errmsg);
-	if (r) {
-		struct fsck_finding cannot = {.severity = FSCK_ERROR,
-					      .what = "cannot-check",
-					      .text = *errmsg ? errmsg : err_text(r)};
-
-		found(f, &cannot);
-	} else if (!f->c->json) {
-		printf("%s: %u of %u slots in use, %llu blocks present: %u errors, %u warnings\n",
-		       path, result.slots_open_n, result.slots_n,
-		       (unsigned long long)result.blocks_present, result.errors, result.warnings);
+	if (share && share->used_n++) {
+		fsck_run_say(f, FSCK_ERROR, "device-twice",
+			     "device %u is on the nodes' lists twice: only one can be it", d->no);
+	} else if (share) {
+		fsck_frees_of(f, d->no);
+		o.map_next = fsck_share_next;
+		o.map_arg = share;
+		o.freeing_next = fsck_frees_next;
+		o.freeing_arg = &f->frees;
 	}
-	return 0;
+	r = fsck_device(&o, &result, errmsg);
+	if (r)
+		not_checked(f, share, r, errmsg);
+	else
+		compare_device(f, d, &result);
+	if (share)
+		fsck_share_free(share);
+	tell_omitted(f);
+	if (!r)
+		print_summary(f, &result, f->errors - errors, f->warnings - warnings);
+	return r == -ENOMEM ? cli_fail("%s: %s", path, errmsg) : 0;
 }
 
 /* Devices that hold something and are on no node's list. Lost ones hold nothing any more. */
 static void fsck_missing(struct fsck_run *f)
 {
 	for (uint32_t no = 1; no <= DEVICES_MAX; no++) {
+		const struct fsck_share *s = &f->shares[no];
 		struct cluster_device *d;
-		char text[128];
-		struct fsck_finding missing = {.severity = FSCK_ERROR,
-					       .what = "device-missing",
-					       .text = text};
 
-		if (!f->shares[no].n || f->shares[no].seen)
+		if (!s->n || s->used_n)
 			continue;
 		d = cluster_device_by_no(&f->cluster, (device_no)no);
 		f->device = d && d->path ? d->path : "?";
-		snprintf(text, sizeof(text), "device %u holds %zu chunks and is on no node's list",
-			 no, f->shares[no].n);
-		found(f, &missing);
+		if (d && d->member == CLUSTER_MEMBER)
+			fsck_run_say(f, FSCK_ERROR, "device-missing",
+				     "device %u holds %" PRIu64
+				     " chunks and is on no list %s/node*/devices",
+				     no, s->n, f->dir);
+		else
+			fsck_run_say(f, FSCK_ERROR, "device-unknown",
+				     "the map puts %" PRIu64 " chunks on device %u, which %s", s->n,
+				     no, d ? "was removed" : "does not exist");
 	}
+	tell_omitted(f);
 }
 
 static int fsck_report(struct fsck_run *f)
 {
-	if (f->c->json)
-		print_json(json_pack("{s:o, s:i, s:I, s:i, s:i}", "findings", f->findings, "devices",
-				     (int)f->devices_n, "chunks", (json_int_t)f->chunks_n, "errors",
-				     (int)f->errors, "warnings", (int)f->warnings));
-	else
-		printf("%u devices, %llu chunks mapped: %s\n", f->devices_n,
-		       (unsigned long long)f->chunks_n, f->errors ? "NOT consistent" : "consistent");
-	return f->errors ? EXIT_UNHEALTHY : EXIT_OK;
+	if (f->c->json) {
+		print_json(json_pack("{s:o, s:i, s:I, s:I, s:i, s:i, s:i, s:I}", "findings",
+				     f->findings, "devices", (int)f->devices_n, "chunks",
+				     (json_int_t)f->chunks_n, "freeing",
+				     (json_int_t)f->records.intents_n, "errors", (int)f->errors,
+				     "warnings", (int)f->warnings, "unchecked", (int)f->unchecked_n,
+				     "omitted", (json_int_t)f->omitted_n));
+	} else {
+		printf("%u devices, %" PRIu64 " chunks mapped", f->devices_n, f->chunks_n);
+		if (f->records.intents_n)
+			printf(", %" PRIu64 " slots to be freed", f->records.intents_n);
+		printf(": %s\n", f->errors	  ? "NOT consistent"
+				 : f->unchecked_n ? "consistent as far as it was checked"
+						  : "consistent");
+	}
+	if (f->errors)
+		return EXIT_UNHEALTHY;
+	return f->unchecked_n
+		   ? cli_fail("%u devices could not be checked: what they hold is not known",
+			      f->unchecked_n)
+		   : EXIT_OK;
 }

@@ -4,8 +4,9 @@
  *   LOCK (nobody starts it meanwhile) -> COPY to DIR/meta.restoring -> OPEN and READ all of the copy -> DEVICES -> CGEN -> CLOSE -> EXCHANGE
  *
  * DEVICES: none may remember a commit above the backup's. What was allocated after the backup lies there, the backup takes it for free space, and would
- * hand it out again. CGEN: allocations go on above the highest one that any device remembers. EXCHANGE is one rename: before it DIR is as it was, except for
- * the copy, which is removed; after it the old metadata is DIR/meta.replaced. */
+ * hand it out again. CGEN: allocations go on above the highest one that any device remembers. EXCHANGE is one rename of two names: before it DIR/meta is what
+ * it was and the copy, complete by then, is DIR/meta.replaced; after it they have changed places, so that what was there is kept. Whatever ends this in
+ * between leaves one of the two, and the same command again does it all again. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,7 @@
 #include "src/base/mem.h"
 #include "tools/cli/cli.h"
 
-enum { NODES_MAX = 32, SCAN_ITEMS = 1024, SCAN_BYTES = 1 << 20, COPY_BYTES = 1 << 20 };
+enum { SCAN_ITEMS = 1024, SCAN_BYTES = 1 << 20, COPY_BYTES = 1 << 20 };
 
 struct restore {
 	struct cli *c;
@@ -48,13 +49,19 @@ static int restore_lock(struct restore *r);
 static int restore_copy(struct restore *r);
 static int restore_open(struct restore *r);
 static int restore_read(struct restore *r);
-static int restore_devices(struct restore *r);
-static int restore_device(struct restore *r, const char *uuid_text, const char *path);
+static int restore_device(void *restore, const char *uuid_text, const char *path);
 static int restore_missing(struct restore *r);
 static int restore_cgen(struct restore *r);
 static int restore_close(struct restore *r);
 static int restore_exchange(struct restore *r);
 static void tree_remove(const char *path);
+
+static bool is_same(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
 
 int cmd_meta_restore(struct cli *c)
 {
@@ -68,7 +75,7 @@ int cmd_meta_restore(struct cli *c)
 	r->from = c->args[0];
 	r->dir = cli_option(c, "data");
 	r->runtime_dir = cli_option(c, "runtime-dir");
-	if (!r->dir)
+	if (!r->dir || !*r->dir)
 		return cli_usage(
 		    c, "--data DIR is missing: where the metadata server keeps its state");
 	snprintf(fallback, sizeof(fallback), "/dev/shm/strata-%u", (unsigned)getuid());
@@ -83,9 +90,14 @@ int cmd_meta_restore(struct cli *c)
 	rc = ioe_new(&ec, &r->ioe);
 	if (rc)
 		return cli_fail("no I/O engine: %s", err_text(rc));
+	if (is_same(r->from, r->copy))
+		return cli_fail("%s is what an attempt that was ended left half made; name the "
+				"backup itself",
+				r->from);
 	tree_remove(r->copy); /* of an attempt that was killed */
-	if (restore_copy(r) || restore_open(r) || restore_read(r) || restore_devices(r) ||
-	    restore_missing(r) || restore_cgen(r) || restore_close(r) || restore_exchange(r)) {
+	if (restore_copy(r) || restore_open(r) || restore_read(r) ||
+	    cli_each_device(r->dir, restore_device, r) || restore_missing(r) || restore_cgen(r) ||
+	    restore_close(r) || restore_exchange(r)) {
 		tree_remove(r->copy);
 		return EXIT_FAILED;
 	}
@@ -130,22 +142,34 @@ static int restore_lock(struct restore *r)
 
 /* ---- the copy --------------------------------------------------------------------------------------------------------------- */
 
-static int copy_file(int from_dir, int to_dir, const char *name)
+static int write_all(int fd, const char *buf, ssize_t n)
+{
+	for (ssize_t done = 0, got; done < n; done += got) {
+		got = write(fd, buf + done, (size_t)(n - done));
+		if (got < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int copy_file(struct restore *r, int from_dir, int to_dir, const char *name)
 {
 	static char buf[COPY_BYTES];
 	int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int to =
+	    from < 0 ? -1 : openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	ssize_t n = -1;
 
 	while (from >= 0 && to >= 0 && (n = read(from, buf, sizeof(buf))) > 0)
-		if (write(to, buf, (size_t)n) != n) {
+		if (write_all(to, buf, n)) {
 			n = -1;
 			break;
 		}
 	if (n == 0 && fsync(to))
 		n = -1;
 	if (n)
-		cli_fail("%s: cannot be copied: %s", name, strerror(errno));
+		cli_fail("%s/%s cannot be copied to %s: %s; nothing was changed", r->from, name,
+			 r->copy, strerror(errno));
 	if (from >= 0)
 		close(from);
 	if (to >= 0)
@@ -177,7 +201,7 @@ static int restore_copy(struct restore *r)
 		if (!strcmp(de->d_name, "LOCK") || fstatat(dirfd(d), de->d_name, &st, 0) ||
 		    !S_ISREG(st.st_mode))
 			continue;
-		rc = copy_file(dirfd(d), to, de->d_name);
+		rc = copy_file(r, dirfd(d), to, de->d_name);
 	}
 	if (!rc && (to < 0 || fsync(to)))
 		rc = cli_fail("%s: %s", r->copy, strerror(errno));
@@ -275,38 +299,6 @@ static int restore_read(struct restore *r)
 
 /* ---- the devices ---------------------------------------------------------------------------------------------------------------- */
 
-static int restore_devices(struct restore *r)
-{
-	for (int k = 1; k <= NODES_MAX; k++) {
-		char path[PATH_MAX + 32], line[PATH_MAX];
-		FILE *in;
-		int rc = 0;
-
-		snprintf(path, sizeof(path), "%s/node%d/devices", r->dir, k);
-		in = fopen(path, "re");
-		if (!in && errno != ENOENT)
-			return cli_fail("%s: %s", path, strerror(errno));
-		while (in && !rc && fgets(line, sizeof(line), in)) {
-			char *at = strchr(line, ' ');
-
-			line[strcspn(line, "\n")] = '\0';
-			if (!*line || *line == '#')
-				continue;
-			if (!at)
-				rc = cli_fail("%s: a line is not 'UUID PATH': %s", path, line);
-			else
-				*at++ = '\0';
-			if (!rc)
-				rc = restore_device(r, line, at);
-		}
-		if (in)
-			fclose(in);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 static void device_opened(struct device_open *op)
 {
 	container_of(op, struct restore, open)->done = true;
@@ -320,8 +312,27 @@ static void device_closed(void *arg, int status)
 	r->done = true;
 }
 
-static int restore_device(struct restore *r, const char *uuid_text, const char *path)
+/* Another cluster's device says that the backup is not this cluster's: nothing to be allowed. */
+static int not_opened(struct restore *r, const char *path)
 {
+	const char *why = *r->open.errmsg ? r->open.errmsg : err_text(r->open.status);
+
+	if (cli_option(r->c, "allow-missing") && r->open.status != -E_FOREIGN) {
+		fprintf(stderr, "strata: %s was not looked at: %s\n", path, why);
+		return 0;
+	}
+	return cli_fail("%s cannot be opened, so what it remembers is not known: %s\nNothing was "
+			"changed. %s",
+			path, why,
+			r->open.status == -E_FOREIGN
+			    ? "Is it the backup of another cluster?"
+			    : "Bring it back, or leave it to the metadata server with "
+			      "--allow-missing.");
+}
+
+static int restore_device(void *restore, const char *uuid_text, const char *path)
+{
+	struct restore *r = restore;
 	struct uuid cluster = san_cluster(r->san.san);
 	char ring[PATH_MAX + 64];
 	struct cluster_device *d;
@@ -336,24 +347,25 @@ static int restore_device(struct restore *r, const char *uuid_text, const char *
 				       .done = device_opened};
 	device_open(&r->open);
 	wait_done(r);
-	if (r->open.status && cli_option(r->c, "allow-missing")) {
-		fprintf(stderr, "strata: %s was not looked at: %s\n", path, r->open.errmsg);
-		return 0;
-	}
 	if (r->open.status)
-		return cli_fail("%s cannot be opened, so what it remembers is not known: %s", path,
-				*r->open.errmsg ? r->open.errmsg : err_text(r->open.status));
+		return not_opened(r, path);
 	device_info(r->open.dev, &info);
 	device_close(r->open.dev, device_closed, r);
 	wait_done(r);
 	d = cluster_device_by_uuid(&r->cluster, &info.uuid);
-	if (info.commit > r->commit || (!d && info.number))
+	if (info.commit > r->commit)
 		return cli_fail("the backup is of commit %" PRIu64 ", but device %u (%s) has heard "
 				"of commit %" PRIu64 ": what was allocated since lies on it and "
 				"would be overwritten. Restore a newer backup. (Rebuilding the map "
 				"from the devices is not possible with this version.) Nothing was "
 				"changed.",
 				r->commit, info.number, path, info.commit);
+	if (!d && info.number)
+		return cli_fail(
+		    "the backup was made before device %u (%s) was added: it would take "
+		    "what lies there for nothing. Restore a newer backup. Nothing was "
+		    "changed.",
+		    info.number, path);
 	if (info.cgen_highest > r->cgen)
 		r->cgen = info.cgen_highest;
 	if (d)
@@ -417,23 +429,29 @@ static int restore_close(struct restore *r)
 	return 0;
 }
 
+/* The copy waits under the name that what it replaces is to have: so one rename is all it takes. */
 static int restore_exchange(struct restore *r)
 {
 	int dir = open(r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int copy = open(r->copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool had = access(r->meta, F_OK) == 0;
+	int rc = dir < 0 || copy < 0 || fsync(copy) ? -errno : 0;
 
-	if (dir < 0 || renameat2(AT_FDCWD, r->copy, AT_FDCWD, r->meta,
-				 had ? RENAME_EXCHANGE : RENAME_NOREPLACE))
-		return cli_fail("%s cannot be put in place: %s; nothing was changed", r->meta,
-				strerror(errno));
-	if (fsync(dir))
-		fprintf(stderr, "strata: %s: %s\n", r->dir, strerror(errno));
-	if (had) {
+	if (!rc && had) {
 		tree_remove(r->replaced);
-		if (rename(r->copy, r->replaced))
-			fprintf(stderr, "strata: the old metadata is in %s: %s\n", r->copy,
-				strerror(errno));
+		if (rename(r->copy, r->replaced) || fsync(dir) ||
+		    renameat2(AT_FDCWD, r->replaced, AT_FDCWD, r->meta, RENAME_EXCHANGE))
+			rc = -errno;
+	} else if (!rc && renameat2(AT_FDCWD, r->copy, AT_FDCWD, r->meta, RENAME_NOREPLACE)) {
+		rc = -errno;
 	}
-	close(dir);
-	return 0;
+	if (!rc && fsync(dir))
+		fprintf(stderr, "strata: %s: %s\n", r->dir, strerror(errno));
+	if (copy >= 0)
+		close(copy);
+	if (dir >= 0)
+		close(dir);
+	return rc ? cli_fail("%s cannot be put in place: %s; it is what it was before", r->meta,
+			     strerror(-rc))
+		  : 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http.c - the command line as a client of the REST API (docs/openapi.yaml), by libcurl. */
 #include <curl/curl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "src/base/mem.h"
 #include "tools/cli/cli.h"
 
+enum { SOCKET_PATH_MAX = 107, HTTP_UNAUTHORIZED = 401 };
 enum { ANSWER_BYTES_MAX = 64 << 20, LIST_PAGE = 1000, JOB_POLL_MS = 100, JOB_POLL_MS_MAX = 2000 };
 
 /* Where `strata up` of the current directory serves. */
@@ -77,10 +79,21 @@ static struct curl_slist *headers(const char *method, bool has_body)
 }
 
 /* What went wrong below HTTP, in words that say what to look at. */
-static void explain(CURLcode rc, const char *server, long timeout_secs, char errmsg[256])
+static void explain(CURL *h, CURLcode rc, const char *server, long timeout_secs, char errmsg[256])
 {
+	long why = 0;
+
+	curl_easy_getinfo(h, CURLINFO_OS_ERRNO, &why);
 	if (rc == CURLE_OPERATION_TIMEDOUT)
 		snprintf(errmsg, 256, "%s did not answer within %ld s", server, timeout_secs);
+	else if (!strncmp(server, "unix:", 5) && strlen(server + 5) > SOCKET_PATH_MAX)
+		snprintf(errmsg, 256, "the path of a unix socket has at most %d bytes, not %zu",
+			 SOCKET_PATH_MAX, strlen(server + 5));
+	else if (rc == CURLE_COULDNT_CONNECT && (why == EACCES || why == EPERM))
+		snprintf(errmsg, 256,
+			 "%s: permission denied: only the user who runs the server, and root, may "
+			 "use its socket",
+			 server);
 	else if (rc == CURLE_COULDNT_CONNECT)
 		snprintf(errmsg, 256, "nobody serves at %s", server);
 	else if (rc == CURLE_COULDNT_RESOLVE_HOST)
@@ -89,54 +102,88 @@ static void explain(CURLcode rc, const char *server, long timeout_secs, char err
 		snprintf(errmsg, 256, "%s: %s", server, curl_easy_strerror(rc));
 }
 
-long api_raw(const char *server, long timeout_secs, const char *method, const char *path,
-	     json_t *body, json_t **ret_answer, char errmsg[256])
+struct watching {
+	struct api_watch *watch;
+	char *errmsg;
+};
+
+/* libcurl calls it about once a second while nothing comes. */
+static int look(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
+{
+	struct watching *w = arg;
+
+	(void)down_all;
+	(void)down;
+	(void)up_all;
+	(void)up;
+	w->watch->gave_up = !w->watch->go_on(w->watch, w->errmsg);
+	return w->watch->gave_up;
+}
+
+/* The HTTP status, and the body in ret_answer (NULL: it is empty); 0 when there is none, errmsg says why. */
+static long exchange(const struct api_target *to, const char *method, const char *path,
+		     const char *body, struct answer *ret_answer, char errmsg[256])
 {
 	CURL *h = curl_easy_init();
-	struct answer a = {0};
+	struct watching w = {.watch = to->watch, .errmsg = errmsg};
 	struct curl_slist *list;
-	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	char url[4096];
 	long http = 0;
 	CURLcode rc;
-	json_t *answer = NULL;
-	json_error_t why;
 
-	*ret_answer = NULL;
-	if (!h || (body && !text)) {
+	if (!h) {
 		snprintf(errmsg, 256, "out of memory");
-		goto out;
+		return 0;
 	}
-	list = headers(method, text != NULL);
-	set_server(h, server, path, url, sizeof(url));
+	list = headers(method, body != NULL);
+	set_server(h, to->server, path, url, sizeof(url));
 	curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(h, CURLOPT_HTTPHEADER, list);
 	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(h, CURLOPT_PROXY, "");
 	curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, 10L);
-	curl_easy_setopt(h, CURLOPT_TIMEOUT, timeout_secs);
 	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, collect);
-	curl_easy_setopt(h, CURLOPT_WRITEDATA, &a);
-	if (text)
-		curl_easy_setopt(h, CURLOPT_POSTFIELDS, text);
-	else if (!strcmp(method, "POST"))
-		curl_easy_setopt(h, CURLOPT_POSTFIELDS, "");
+	curl_easy_setopt(h, CURLOPT_WRITEDATA, ret_answer);
+	if (to->watch) {
+		curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, look);
+		curl_easy_setopt(h, CURLOPT_XFERINFODATA, &w);
+	} else {
+		curl_easy_setopt(h, CURLOPT_TIMEOUT, to->timeout_secs);
+	}
+	if (body || !strcmp(method, "POST"))
+		curl_easy_setopt(h, CURLOPT_POSTFIELDS, body ? body : "");
 	rc = curl_easy_perform(h);
 	curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &http);
 	curl_slist_free_all(list);
-	if (rc != CURLE_OK) {
-		explain(rc, server, timeout_secs, errmsg);
-		http = 0;
-		goto out;
-	}
-	answer = a.len ? json_loads(a.data, JSON_DECODE_ANY, &why) : json_null();
-	if (!answer) {
+	if (rc != CURLE_OK && !(to->watch && to->watch->gave_up))
+		explain(h, rc, to->server, to->timeout_secs, errmsg);
+	curl_easy_cleanup(h);
+	return rc == CURLE_OK ? http : 0;
+}
+
+long api_raw(const struct api_target *to, const char *method, const char *path, json_t *body,
+	     json_t **ret_answer, char errmsg[256])
+{
+	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	struct answer a = {0};
+	json_t *answer = NULL;
+	json_error_t why;
+	long http = 0;
+
+	*ret_answer = NULL;
+	if (body && !text)
+		snprintf(errmsg, 256, "out of memory");
+	else
+		http = exchange(to, method, path, text, &a, errmsg);
+	if (http)
+		answer = a.len ? json_loads(a.data, JSON_DECODE_ANY, &why) : json_null();
+	if (http && !answer) {
 		snprintf(
 		    errmsg, 256,
 		    "%s answered HTTP %ld with what is not JSON; is it a Strata metadata server?",
-		    server, http);
+		    to->server, http);
 		http = 0;
-		goto out;
 	}
 	if (http >= 400) {
 		const char *message = json_string_value(json_object_get(answer, "message"));
@@ -144,35 +191,81 @@ long api_raw(const char *server, long timeout_secs, const char *method, const ch
 		snprintf(errmsg, 256, "%s", message ? message : "refused without a message");
 	}
 	*ret_answer = answer;
-out:
-	curl_easy_cleanup(h);
 	mem_free(a.data);
 	free(text);
 	return http;
 }
 
-static const char *find_server(struct cli *c)
+char *api_text(const struct api_target *to, const char *path)
+{
+	char errmsg[256];
+	struct answer a = {0};
+
+	if (exchange(to, "GET", path, NULL, &a, errmsg) == 200)
+		return a.data;
+	mem_free(a.data);
+	return NULL;
+}
+
+const char *api_server(struct cli *c)
 {
 	if (!c->server && access(DEFAULT_SOCKET, F_OK) == 0)
 		c->server = "unix:" DEFAULT_SOCKET;
 	return c->server;
 }
 
+/* The server speaks of members of the request; who reads this wrote options. */
+static void name_options(const struct cli *c, char errmsg[256])
+{
+	static const struct {
+		const char *member, *option;
+	} names[] = {
+	    {"size_bytes", "size"},	      {"sector_bytes", "sector-size"},
+	    {"write_cache", "write-cache"},   {"block_bytes", "block-size"},
+	    {"stride_bytes", "stride"},	      {"flush_every", "flush-every"},
+	    {"read_percent", "read-percent"}, {"seconds", "secs"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		size_t len = strlen(names[i].member);
+		char rest[256];
+		bool has = false;
+
+		for (const struct cli_option *o = c->cmd->options; o->name; o++)
+			has |= !strcmp(o->name, names[i].option);
+		if (!has || strncmp(errmsg, names[i].member, len) || errmsg[len] != ' ')
+			continue;
+		snprintf(rest, sizeof(rest), "%s", errmsg + len);
+		snprintf(errmsg, 256, "--%s%.230s", names[i].option, rest);
+		return;
+	}
+}
+
 int api_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret_answer)
 {
+	return api_call_watched(c, NULL, method, path, body, ret_answer);
+}
+
+int api_call_watched(struct cli *c, struct api_watch *watch, const char *method, const char *path,
+		     json_t *body, json_t **ret_answer)
+{
+	struct api_target to = {.timeout_secs = c->timeout_secs, .watch = watch};
 	char errmsg[256];
 	json_t *answer;
 	const char *hint;
 	long http;
 
-	if (!find_server(c)) {
+	to.server = api_server(c);
+	if (!to.server) {
 		cli_fail("no server: start one with 'strata up --data DIR', or name one with "
 			 "--server or $STRATA_SERVER");
 		return EXIT_UNREACHABLE;
 	}
-	http = api_raw(c->server, c->timeout_secs, method, path, body, &answer, errmsg);
+	http = api_raw(&to, method, path, body, &answer, errmsg);
 	if (http == 0) {
 		cli_fail("%s", errmsg);
+		if (watch && watch->gave_up)
+			return EXIT_UNREACHABLE;
 		fprintf(stderr,
 			"Is the cluster running? 'strata up --data DIR' starts one; --server "
 			"and $STRATA_SERVER say where it is.\n");
@@ -182,8 +275,12 @@ int api_call(struct cli *c, const char *method, const char *path, json_t *body, 
 		*ret_answer = answer;
 		return EXIT_OK;
 	}
+	name_options(c, errmsg);
 	cli_fail("%s", errmsg);
 	hint = json_string_value(json_object_get(answer, "hint"));
+	if (http == HTTP_UNAUTHORIZED)
+		hint = "Set $STRATA_TOKEN to the token in the file that the server's "
+		       "--api-token-file names.";
 	if (hint && *hint)
 		fprintf(stderr, "%s\n", hint);
 	json_decref(answer);
@@ -215,8 +312,13 @@ static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
 		bool ended;
 
 		r = api_call(c, "GET", path, NULL, &job);
-		if (r)
+		if (r) {
+			fprintf(stderr,
+				"The work goes on without this command: 'strata job show "
+				"%" JSON_INTEGER_FORMAT "' tells how far it is.\n",
+				id);
 			return r;
+		}
 		state = json_string_value(json_object_get(job, "state")) ?: "";
 		ended = !strcmp(state, "done") || !strcmp(state, "failed") ||
 			!strcmp(state, "cancelled");

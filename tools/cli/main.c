@@ -316,6 +316,19 @@ static int parse(struct parse *p)
 	return EXIT_OK;
 }
 
+/* The word of the command's usage that stands for its n-th argument: "NAME --size SIZE". */
+static void argument_name(const struct cli_command *cmd, int n, char *name, size_t room)
+{
+	const char *at = cmd->usage;
+	size_t len = strcspn(at, " ");
+
+	for (; n > 0 && at[len]; n--) {
+		at += len + 1;
+		len = strcspn(at, " ");
+	}
+	snprintf(name, room, "%.*s", (int)len, at);
+}
+
 int main(int argc, char **argv)
 {
 	struct cli c = {.server = getenv("STRATA_SERVER"), .timeout_secs = TIMEOUT_SECS};
@@ -336,8 +349,12 @@ int main(int argc, char **argv)
 		cmd_help(&c);
 		return p.help ? EXIT_OK : EXIT_USAGE;
 	}
-	if (c.args_n < c.cmd->args_min)
-		return cli_usage(&c, "%s: an argument is missing", c.cmd->name);
+	if (c.args_n < c.cmd->args_min) {
+		char name[32];
+
+		argument_name(c.cmd, c.args_n, name, sizeof(name));
+		return cli_usage(&c, "%s: an argument is missing: %s", c.cmd->name, name);
+	}
 	if (c.args_n > c.cmd->args_max)
 		return cli_usage(&c, "%s: there is one argument too many: '%s'", c.cmd->name,
 				 c.args[c.cmd->args_max]);

@@ -12,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "src/base/check.h"
@@ -22,21 +21,24 @@
 enum {
 	RESTART_MS = 100,
 	RESTART_MS_MAX = 5000,
-	START_MS_MAX = 60000,
-	STOP_MS_MAX = 30000,
+	PATIENCE_MS =
+	    30000, /* a child that is started: between two messages that it is waited for */
+	STOP_NOTICE_MS = 2000, /* whoever waits longer is told for what */
+	HURRY_MS_MIN = 300,    /* two signals within this time are one that came twice */
 	LOG_TAIL_BYTES = 2000,
+	NAMES_LEN = 256,
 };
 
 static int child_spawn(struct child *c);
 static void child_died(struct child *c, int wait_status, bool stopping);
 static int wait_event(struct supervisor *s, uint64_t until_ms);
 
-static uint64_t now_ms(void)
+/* nohup, and shells for what runs in the background, have a signal ignored that is not meant for us. */
+static bool is_ignored(int signal_no)
 {
-	struct timespec ts;
+	struct sigaction sa;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return sigaction(signal_no, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN;
 }
 
 int supervisor_init(struct supervisor *s, struct child *children, int children_n)
@@ -47,8 +49,10 @@ int supervisor_init(struct supervisor *s, struct child *children, int children_n
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	if (!is_ignored(SIGINT))
+		sigaddset(&set, SIGINT);
+	if (!is_ignored(SIGHUP))
+		sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE,
 	       SIG_IGN); /* whoever read our messages went away: no reason to take the cluster down */
@@ -90,7 +94,7 @@ static void write_pid(const struct child *c)
 	FILE *f = fopen(c->pid_path, "we");
 
 	if (!f)
-		return; /* only a convenience for scripts */
+		return; /* scripts do not find it, and a next supervisor does not wait for it */
 	fprintf(f, "%d\n", (int)c->pid);
 	fclose(f);
 }
@@ -107,6 +111,8 @@ static void __attribute__((noreturn)) child_exec(struct child *c, int ready_fd, 
 	if (getppid() != parent)
 		_exit(1);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (log < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
@@ -138,7 +144,7 @@ static int child_spawn(struct child *c)
 	}
 	c->pid = pid;
 	c->ready_fd = ends[0];
-	c->started_ms = now_ms();
+	c->started_ms = cli_now_ms();
 	c->serving = false;
 	c->line_n = 0;
 	write_pid(c);
@@ -170,7 +176,7 @@ static void child_died(struct child *c, int wait_status, bool stopping)
 	c->backoff_ms = served || !c->backoff_ms ? RESTART_MS : c->backoff_ms * 2;
 	if (c->backoff_ms > RESTART_MS_MAX)
 		c->backoff_ms = RESTART_MS_MAX;
-	c->restart_at_ms = now_ms() + c->backoff_ms;
+	c->restart_at_ms = cli_now_ms() + c->backoff_ms;
 }
 
 /* "ready {...}" on the pipe: the child serves. */
@@ -211,13 +217,23 @@ static void reap(struct supervisor *s)
 				child_died(&s->children[i], status, s->stopping);
 }
 
+static void stop_asked(struct supervisor *s, uint32_t signal_no)
+{
+	if (!s->stopping) {
+		s->stopping = true;
+		s->stopping_since_ms = cli_now_ms();
+	} else if (signal_no == SIGINT && cli_now_ms() - s->stopping_since_ms >= HURRY_MS_MIN) {
+		s->hurry = true;
+	}
+}
+
 static void read_signals(struct supervisor *s)
 {
 	struct signalfd_siginfo info;
 
 	while (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		if (info.ssi_signo != SIGCHLD)
-			s->stopping = true;
+			stop_asked(s, info.ssi_signo);
 	reap(s);
 }
 
@@ -226,7 +242,7 @@ static int wait_event(struct supervisor *s, uint64_t until_ms)
 {
 	struct pollfd fds[1 + 64];
 	struct child *of[1 + 64];
-	uint64_t now = now_ms();
+	uint64_t now = cli_now_ms();
 	nfds_t n = 1;
 
 	fds[0] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
@@ -248,9 +264,29 @@ static int wait_event(struct supervisor *s, uint64_t until_ms)
 	return 0;
 }
 
+/* ---- running ---------------------------------------------------------------------------------------------------------------- */
+
+/* Starts again what has died and is due. Returns when the next one is. */
+static uint64_t restart_due(struct supervisor *s, const struct child *except)
+{
+	uint64_t next = UINT64_MAX, now = cli_now_ms();
+
+	for (int i = 0; i < s->children_n; i++) {
+		struct child *c = &s->children[i];
+
+		if (c->pid || c == except || !c->started_ms)
+			continue;
+		if (c->restart_at_ms <= now && child_spawn(c))
+			c->restart_at_ms = now + RESTART_MS_MAX;
+		if (!c->pid && c->restart_at_ms < next)
+			next = c->restart_at_ms;
+	}
+	return next;
+}
+
 int supervisor_start(struct supervisor *s, struct child *c)
 {
-	uint64_t deadline = now_ms() + START_MS_MAX;
+	uint64_t began = cli_now_ms(), notice = began + PATIENCE_MS;
 	int r;
 
 	c->ready_fd = -1;
@@ -259,35 +295,40 @@ int supervisor_start(struct supervisor *s, struct child *c)
 		cli_fail("cannot start %s: %s", c->name, strerror(-r));
 		return r;
 	}
-	while (c->pid && !c->serving && !s->stopping && now_ms() < deadline) {
-		r = wait_event(s, deadline);
+	while (c->pid && !c->serving && !s->stopping) {
+		uint64_t due = restart_due(s, c);
+
+		r = wait_event(s, due < notice ? due : notice);
 		if (r)
 			return r;
+		if (cli_now_ms() < notice)
+			continue;
+		fprintf(stderr,
+			"strata: %s has not begun to serve for %llu s and is waited for; what it "
+			"does is in %s\n",
+			c->name, (unsigned long long)(cli_now_ms() - began) / 1000, c->log_path);
+		notice += PATIENCE_MS;
 	}
 	if (c->serving)
 		return 0;
 	if (s->stopping)
 		return -EINTR;
-	cli_fail("%s did not start%s", c->name, c->pid ? " in time" : "");
+	cli_fail("%s did not start", c->name);
 	print_log_tail(c);
 	return -ECHILD;
+}
+
+bool supervisor_look(struct supervisor *s)
+{
+	restart_due(s, NULL);
+	return wait_event(s, 0) == 0 && !s->stopping;
 }
 
 int supervisor_run(struct supervisor *s)
 {
 	while (!s->stopping) {
-		uint64_t next = UINT64_MAX, now = now_ms();
-		int r;
+		int r = wait_event(s, restart_due(s, NULL));
 
-		for (int i = 0; i < s->children_n; i++) {
-			struct child *c = &s->children[i];
-
-			if (!c->pid && c->restart_at_ms <= now && child_spawn(c))
-				c->restart_at_ms = now + RESTART_MS_MAX;
-			if (!c->pid && c->restart_at_ms < next)
-				next = c->restart_at_ms;
-		}
-		r = wait_event(s, next);
 		if (r)
 			return r;
 	}
@@ -295,24 +336,84 @@ int supervisor_run(struct supervisor *s)
 	return 0;
 }
 
+/* ---- the end ----------------------------------------------------------------------------------------------------------------- */
+
+/* The names of the group's children that still run, "" when none does. */
+static const char *still_run(const struct supervisor *s, int group, char text[NAMES_LEN])
+{
+	size_t n = 0;
+
+	text[0] = '\0';
+	for (int i = 0; i < s->children_n; i++) {
+		const struct child *c = &s->children[i];
+
+		if (c->pid && c->stop_group == group && n < NAMES_LEN)
+			n += (size_t)snprintf(text + n, NAMES_LEN - n, "%s%s", n ? ", " : "",
+					      c->name);
+	}
+	return text;
+}
+
+static void tell_group(struct supervisor *s, int group, int signal_no)
+{
+	for (int i = 0; i < s->children_n; i++)
+		if (s->children[i].pid && s->children[i].stop_group == group)
+			kill(s->children[i].pid, signal_no);
+}
+
+/* Waits until all of the group have ended (true), the time is over or, where that counts, somebody is in a hurry. */
+static bool group_ended(struct supervisor *s, int group, uint64_t deadline_ms, bool may_hurry)
+{
+	char names[NAMES_LEN];
+
+	while (*still_run(s, group, names) && cli_now_ms() < deadline_ms && !(may_hurry && s->hurry))
+		if (wait_event(s, deadline_ms))
+			break;
+	return !*still_run(s, group, names);
+}
+
+static void stop_group(struct supervisor *s, int group)
+{
+	uint64_t began = cli_now_ms();
+	char names[NAMES_LEN];
+
+	tell_group(s, group, SIGTERM);
+	if (group_ended(s, group, began + STOP_NOTICE_MS, true))
+		return;
+	if (!s->hurry) {
+		fprintf(stderr,
+			"strata: waiting up to %d s for %s to end; Ctrl-C (SIGINT) ends that, and "
+			"loses nothing that was acknowledged\n",
+			SUPERVISOR_STOP_MS / 1000, still_run(s, group, names));
+		if (group_ended(s, group, began + SUPERVISOR_STOP_MS, true))
+			return;
+	}
+	still_run(s, group, names);
+	if (s->hurry)
+		fprintf(stderr, "strata: not waiting for %s: killed\n", names);
+	else
+		fprintf(stderr, "strata: %s did not end within %d s: killed\n", names,
+			SUPERVISOR_STOP_MS / 1000);
+	tell_group(s, group, SIGKILL);
+	if (!group_ended(s, group, cli_now_ms() + SUPERVISOR_KILL_MS, false))
+		fprintf(stderr,
+			"strata: %s cannot even be killed: it waits for a disk or filesystem that "
+			"does not answer (see the kernel's log)\n",
+			still_run(s, group, names));
+}
+
 void supervisor_stop(struct supervisor *s)
 {
-	s->stopping = true;
-	for (int i = s->children_n - 1; i >= 0; i--) {
-		struct child *c = &s->children[i];
-		uint64_t deadline = now_ms() + STOP_MS_MAX;
+	int last = 0;
 
-		if (c->pid)
-			kill(c->pid, SIGTERM);
-		while (c->pid && now_ms() < deadline)
-			wait_event(s, deadline);
-		if (c->pid) {
-			fprintf(stderr, "strata: %s did not stop in %d s and is killed\n", c->name,
-				STOP_MS_MAX / 1000);
-			kill(c->pid, SIGKILL);
-		}
-		while (c->pid)
-			wait_event(s, UINT64_MAX);
-		unlink(c->pid_path);
-	}
+	if (!s->stopping)
+		stop_asked(s, SIGTERM);
+	for (int i = 0; i < s->children_n; i++)
+		if (s->children[i].stop_group > last)
+			last = s->children[i].stop_group;
+	for (int group = last; group >= 0; group--)
+		stop_group(s, group);
+	for (int i = 0; i < s->children_n; i++)
+		if (!s->children[i].pid)
+			unlink(s->children[i].pid_path);
 }

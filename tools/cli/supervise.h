@@ -3,7 +3,8 @@
  *
  * Each child gets the write end of a pipe by `--ready-fd N` and writes one line there when it serves: "ready {...}". A child that dies is started again after
  * 100 ms, doubling up to 5 s while it keeps dying before it serves. All children end with this process (PR_SET_PDEATHSIG) and run in its process
- * group. Their pids are kept in files so that scripts find them after a restart. */
+ * group; what a terminal sends to the whole group (SIGINT, SIGHUP) they leave to this process, which ends them in their order. Their pids are kept in
+ * files, so that scripts find them after a restart, and the next supervisor those whose own was killed. */
 #ifndef STRATA_TOOLS_CLI_SUPERVISE_H
 #define STRATA_TOOLS_CLI_SUPERVISE_H
 
@@ -13,12 +14,18 @@
 #include <sys/types.h>
 
 enum { CHILD_ARGS_MAX = 48 };
+enum {
+	SUPERVISOR_STOP_MS = 30000, /* from SIGTERM to SIGKILL */
+	SUPERVISOR_KILL_MS =
+	    10000, /* after SIGKILL; what lives on waits for a disk that does not answer */
+};
 
 struct child {
 	char name[32];
 	char *argv[CHILD_ARGS_MAX]; /* mem_*; the supervisor appends --ready-fd */
 	int argv_n;
 	char *log_path, *pid_path;
+	int stop_group; /* those with the highest number are stopped first, those with the same together */
 	/* the supervisor's */
 	pid_t pid; /* 0: not running */
 	int ready_fd;
@@ -34,17 +41,25 @@ struct supervisor {
 	int children_n;
 	int signal_fd;
 	bool stopping;
+	bool hurry; /* SIGINT came once more: nobody is waited for */
+	uint64_t stopping_since_ms;
 };
 
 int supervisor_init(struct supervisor *s, struct child *children,
 		    int children_n); /* blocks the signals it waits for */
 void child_arg(struct child *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Starts the child and waits until it serves. 0, or -errno after printing what happened (with the end of its log). */
+/* Children of an earlier supervisor that was killed, found by their pid files: each was told to end when that one died, and is given 30 s for it, then
+ * killed. 0, or -EINTR when this process is to end, too. */
+int supervisor_outlive(struct supervisor *s);
+/* Starts the child and waits until it serves, as long as it lives, with a message now and then. 0, or -errno after printing what happened (with the
+ * end of its log). */
 int supervisor_start(struct supervisor *s, struct child *c);
-/* Runs until SIGTERM or SIGINT; then stops the children, last one first, and returns 0. -errno on failure. */
+/* While the caller waits for something else, about once a second: starts again what has died. False: this process is to end. */
+bool supervisor_look(struct supervisor *s);
+/* Runs until SIGTERM, SIGINT or SIGHUP; then stops the children and returns 0. -errno on failure. */
 int supervisor_run(struct supervisor *s);
-/* SIGTERM, up to 30 s, then SIGKILL. */
+/* Group by group: SIGTERM to all of it, up to 30 s for them together, then SIGKILL. A second SIGINT kills what is left at once. */
 void supervisor_stop(struct supervisor *s);
 
 #endif

@@ -5,7 +5,7 @@
  *   DIR/node<k>/       node k: its list of devices, and the device files disk<j> that were made for it
  *   DIR/run/           sockets and pid files        DIR/log/   one log a process        DIR/key   the cluster's secret
  *
- * LOCK -> DIRS -> METAD -> NODES -> DEVICES -> serve until SIGTERM. On first use of a node its devices are made; a file DIR/node<k>/setup says
+ * LOCK -> DIRS -> OUTLIVE -> METAD -> NODES -> DEVICES -> serve until SIGTERM, then nodes and, after them, metad end. On first use of a node its devices are made; a file DIR/node<k>/setup says
  * how many are wanted until all exist, so an interrupted first start is completed by the next. */
 #include <errno.h>
 #include <fcntl.h>
@@ -71,8 +71,11 @@ int cmd_up(struct cli *c)
 	up_describe_metad(u);
 	for (uint64_t k = 1; k <= u->nodes_n; k++)
 		up_describe_node(u, k);
-	if (supervisor_init(&u->sup, u->children, (int)(1 + u->nodes_n)))
-		return cli_fail("cannot watch signals: %s", strerror(errno));
+	r = supervisor_init(&u->sup, u->children, (int)(1 + u->nodes_n));
+	if (r)
+		return cli_fail("cannot watch signals: %s", strerror(-r));
+	if (supervisor_outlive(&u->sup))
+		return EXIT_OK;
 	for (uint64_t i = 0; i <= u->nodes_n; i++) {
 		r = supervisor_start(&u->sup, &u->children[i]);
 		if (!r && i > 0)
@@ -133,9 +136,17 @@ static int up_options(struct up *u)
 
 static int make_dir(const char *path)
 {
-	if (mkdir(path, 0700) && errno != EEXIST)
+	struct stat st;
+
+	if (mkdir(path, 0700) == 0)
+		return 0;
+	if (errno == ENOENT)
+		return cli_fail("cannot make %s: the directory it is to be in does not exist", path);
+	if (errno != EEXIST)
 		return cli_fail("cannot make %s: %s", path, strerror(errno));
-	return 0;
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		return 0;
+	return cli_fail("%s is there and is not a directory", path);
 }
 
 static int up_lock(struct up *u, const char *dir)
@@ -151,7 +162,9 @@ static int up_lock(struct up *u, const char *dir)
 				u->dir);
 	u->lock_fd = cli_lock_data(u->dir, pid);
 	if (u->lock_fd == -EWOULDBLOCK)
-		return cli_fail("%s is in use by 'strata up', pid %s", u->dir, pid);
+		return cli_fail("%s is in use by 'strata up', pid %s: stop that one first, or give "
+				"this one another --data",
+				u->dir, pid);
 	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (u->lock_fd >= 0 &&
 	    (ftruncate(u->lock_fd, 0) || pwrite(u->lock_fd, pid, strlen(pid), 0) < 0))
@@ -276,6 +289,7 @@ static void up_describe_metad(struct up *u)
 	struct child *c = &u->children[0];
 
 	describe(u, c, "metad", "strata-metad");
+	c->stop_group = 0; /* nodes give back to it what they have reserved */
 	child_arg(c, "--data");
 	child_arg(c, "%s", u->dir);
 	child_arg(c, "--rpc");
@@ -295,6 +309,7 @@ static void up_describe_node(struct up *u, uint64_t k)
 
 	snprintf(name, sizeof(name), "node-%llu", (unsigned long long)k);
 	describe(u, c, name, "strata-noded");
+	c->stop_group = 1;
 	child_arg(c, "--name");
 	child_arg(c, "%s", name);
 	child_arg(c, "--data");
@@ -315,9 +330,16 @@ static void up_describe_node(struct up *u, uint64_t k)
 	}
 }
 
+static bool is_ending(void *arg)
+{
+	return !supervisor_look(arg);
+}
+
 static int add_device(struct up *u, uint64_t k, uint64_t j, uint64_t bytes)
 {
 	char server[PATH_MAX + 32], errmsg[256], node[32], path[PATH_MAX + 64];
+	struct format_watch w;
+	struct api_target to = {.server = server, .watch = &w.watch};
 	json_t *body, *answer;
 	long http;
 
@@ -328,13 +350,22 @@ static int add_device(struct up *u, uint64_t k, uint64_t j, uint64_t bytes)
 	body = json_pack("{s:s, s:s, s:I}", "node", node, "path", path, "size_bytes",
 			 (json_int_t)bytes);
 	check(body);
-	http = api_raw(server, TIMEOUT_SECS, "POST", "/v1/devices", body, &answer, errmsg);
+	format_watch_init(&w, server, u->c->timeout_secs, path);
+	w.stop = is_ending;
+	w.stop_arg = &u->sup;
+	http = api_raw(&to, "POST", "/v1/devices", body, &answer, errmsg);
+	format_watch_end(&w);
 	json_decref(body);
 	json_decref(answer);
+	if (u->sup.stopping)
+		return -EINTR;
 	if (http == HTTP_CONFLICT) /* made before an earlier first start was interrupted */
 		return 0;
 	if (http == 0 || http >= 400) {
-		cli_fail("cannot make the device %s: %s", path, errmsg);
+		cli_fail(
+		    "cannot make the device %s: %s\nWhen that is mended, the same command goes "
+		    "on from here.",
+		    path, errmsg);
 		return -EIO;
 	}
 	return 0;
