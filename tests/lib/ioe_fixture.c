@@ -167,6 +167,9 @@ void ioe_wait_count(struct ioe_fixture *fx, const int *n, int want)
 		if (*n < want && ioe_now_ns(fx->e) >= end_ns)
 			fail_msg("%d of %d things happened", *n, want);
 	}
+	/* the end of the wait is a turn too: what should have woken the loop is found then */
+	if (ioe_now_ns(fx->e) >= end_ns)
+		fail_msg("a wake was lost");
 }
 
 int ioe_wait_for(struct ioe_fixture *fx, struct ioe_wait *w)

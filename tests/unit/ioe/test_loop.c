@@ -2,15 +2,18 @@
 /* The loop of every engine: completions, hooks, messages, timers, workers, waking and idling. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -297,6 +300,84 @@ static void every_message_of_every_thread_arrives(void **state)
 		pthread_join(ids[t], NULL);
 	assert_int_equal(n, 4 * MANY);
 	mem_free(p);
+}
+
+static struct {
+	struct ioe *e;
+	struct ioe_msg *m;
+} on_clock;
+
+/* The engine looks at the clock when it knows of nothing to do and is about to sleep: the moment for another thread to post. */
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	struct ioe_msg *m = on_clock.m;
+
+	on_clock.m = NULL;
+	if (m)
+		ioe_post(on_clock.e, m);
+	return (int)syscall(SYS_clock_gettime, id, ts);
+}
+
+static void a_message_just_before_the_sleep_is_seen(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	int n = 0;
+	struct counted_msg m = {.msg.fn = msg_count, .n = &n};
+	uint64_t begin_ns = ioe_now_ns(fx->e);
+
+	on_clock.e = fx->e;
+	on_clock.m = &m.msg;
+	assert_int_equal(ioe_poll(fx->e, begin_ns + 10000ULL * MS), 1);
+	assert_int_equal(n, 1);
+	assert_true(ioe_now_ns(fx->e) < begin_ns + 5000ULL * MS);
+}
+
+struct pingpong {
+	struct ioe *e;
+	struct ioe_msg msg;
+	atomic_int seen, over;
+};
+
+static void pingpong_seen(struct ioe_msg *m)
+{
+	struct pingpong *p = container_of(m, struct pingpong, msg);
+
+	atomic_fetch_add(&p->seen, 1);
+}
+
+/* One message at a time, about when the loop goes to sleep: no other wakes it in its place. */
+static void *pingpong_post(void *arg)
+{
+	struct pingpong *p = arg;
+
+	for (int i = 0; !p->over; i++) {
+		for (int spins = 0; p->seen < i && !p->over; spins++)
+			if (spins > 5000)
+				sched_yield();
+		for (volatile int pause = i * 7 % 1500; pause > 0; pause--)
+			;
+		p->msg.fn = pingpong_seen;
+		ioe_post(p->e, &p->msg);
+	}
+	return NULL;
+}
+
+static void a_message_amid_falling_asleep_wakes_the_loop(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	struct pingpong p = {.e = fx->e};
+	uint64_t end_ns = ioe_now_ns(fx->e) + 300ULL * MS, patience_ns = 20000ULL * MS;
+	bool lost = false;
+	pthread_t id;
+
+	assert_int_equal(pthread_create(&id, NULL, pingpong_post, &p), 0);
+	while (!lost && ioe_now_ns(fx->e) < end_ns)
+		lost = ioe_poll(fx->e, ioe_now_ns(fx->e) + patience_ns) == 0;
+	p.over = 1;
+	pthread_join(id, NULL);
+	ioe_run_for(fx, MS); /* the last one may still be posted */
+	assert_false(lost);
+	assert_true(p.seen > 10);
 }
 
 /* ---- run and stop ----------------------------------------------------------------------------------------------------- */
@@ -691,6 +772,8 @@ int main(void)
 	     ON_ALL},
 	    {"a disarmed hook does not run", a_disarmed_hook_does_not_run, ON_ALL},
 	    {"messages arrive in order", messages_arrive_in_the_order_they_were_posted, ON_ALL},
+	    {"a message just before the sleep", a_message_just_before_the_sleep_is_seen, ON_REAL},
+	    {"a message amid falling asleep", a_message_amid_falling_asleep_wakes_the_loop, ON_REAL},
 	    {"every message of every thread arrives", every_message_of_every_thread_arrives,
 	     ON_REAL},
 	    {"stop ends run from another thread", stop_ends_run_from_another_thread, ON_REAL},

@@ -166,6 +166,32 @@ static void a_landed_write_that_was_not_delivered_is_not_covered(void **state)
 	assert_in_range(second, 1, SEEDS - 1);
 }
 
+/* It landed, and word of it waits for the process's next turn. */
+static int landed_then_fsync(struct sim_fixture *fx, struct ioe_file *f)
+{
+	static struct sim_wait wr, sync;
+	uint8_t there = 0;
+	int r;
+
+	ioe_write(fx->e, &wr.req, f, 0, a, SECTOR, sim_wait_done);
+	while (there != 'a') {
+		if (!sim_step(fx->w) || sim_disk_peek(fx->m, "disk", 0, &there, 1))
+			return -EIO;
+	}
+	if (wr.is_done)
+		return -EALREADY;
+	ioe_fsync(fx->e, &sync.req, f, sim_wait_done);
+	r = sim_wait(fx, &sync);
+	wr.is_done = false;
+	return r;
+}
+
+static void word_that_is_on_its_way_was_not_delivered(void **state)
+{
+	(void)state;
+	assert_in_range(survivals(landed_then_fsync, 0, 'a', SEEDS), 1, SEEDS - 1);
+}
+
 static int punch_then_fsync(struct sim_fixture *fx, struct ioe_file *f)
 {
 	int r = sim_write(fx, f, 0, a, PAGE);
@@ -191,6 +217,43 @@ static void a_punch_needs_an_fsync(void **state)
 	assert_int_equal(survivals(punch_then_fsync, 0, 0, SEEDS), SEEDS);
 	undone = survivals(punch_only, 0, 'a', SEEDS);
 	assert_in_range(undone, 1, SEEDS - 1);
+}
+
+/* Which sectors of a page that was written and not synced are there: a bit for each. */
+static unsigned sectors_survived(uint64_t seed)
+{
+	struct sim_fixture fx;
+	uint8_t page[PAGE];
+	unsigned bits = 0;
+
+	sim_fixture_init(&fx, seed);
+	assert_int_equal(sim_write(&fx, sim_file_make(&fx, "disk", PAGE), 0, a, PAGE), 0);
+	sim_fixture_power_loss(&fx);
+	assert_int_equal(sim_disk_peek(fx.m, "disk", 0, page, PAGE), 0);
+	sim_fixture_free(&fx);
+	for (unsigned s = 0; s < PAGE / SECTOR; s++) {
+		bool is_there = page[s * SECTOR] == 'a';
+
+		assert_memory_equal(page + s * SECTOR, is_there ? a : zero, SECTOR);
+		bits |= (unsigned)is_there << s;
+	}
+	return bits;
+}
+
+static void a_write_is_torn_between_sectors(void **state)
+{
+	int none = 0, all = 0, prefix = 0, mixed = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		unsigned bits = sectors_survived(seed);
+
+		none += bits == 0;
+		all += bits == (1u << PAGE / SECTOR) - 1;
+		prefix += bits > 0 && (bits & (bits + 1)) == 0;
+		mixed += (bits & (bits + 1)) != 0;
+	}
+	assert_true(none > SEEDS / 5 && all > SEEDS / 5 && prefix > all && mixed > 0);
 }
 
 /* How many of two pages that lie together are zeros after a punch of both that no fsync covered. */
@@ -746,7 +809,9 @@ int main(void)
 	    T(malformed_requests_are_refused),
 	    T(an_fsync_covers_what_had_completed_and_nothing_else),
 	    T(a_landed_write_that_was_not_delivered_is_not_covered),
+	    T(word_that_is_on_its_way_was_not_delivered),
 	    T(a_punch_needs_an_fsync),
+	    T(a_write_is_torn_between_sectors),
 	    T(a_punch_is_torn_between_pages),
 	    T(a_write_that_fails_or_is_cancelled_may_be_there_in_part),
 	    T(a_failed_fsync_cannot_be_repeated_into_success),
