@@ -801,7 +801,7 @@ static void a_late_node_notices_that_it_went_back(void **state)
 {
 	json_t *answer;
 	uint64_t last;
-	char name[16];
+	char name[32];
 
 	(void)state;
 	begin(34, 2);
@@ -851,7 +851,7 @@ static void a_late_device_notices_that_it_went_back(void **state)
 /* But one that was in touch with this very server may know what it has committed since it started. */
 static void who_was_in_touch_is_welcome_back(void **state)
 {
-	char name[16];
+	char name[32];
 
 	(void)state;
 	begin(35, 2);

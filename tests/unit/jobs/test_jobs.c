@@ -446,6 +446,7 @@ static void test_own_kind(void **state)
 	job = get(f, id);
 	assert_int_equal(job.state, SAN_JOB_DONE);
 	assert_int_equal(job.done_n, 6);
+	assert_int_equal(job.total_n, 10);
 	assert_string_equal(job.text, "{\"x\":1}");
 	assert_string_equal(jobs_kind_name(f->jobs, KIND), "own");
 	assert_string_equal(jobs_kind_name(f->jobs, 9999), "unknown");
@@ -593,6 +594,21 @@ static void test_kept(void **state)
 	assert_true(jobs[0].id > 50 && jobs[0].id < 110);
 	assert_int_equal(list.jobs_n, SAN_LIST_MAX);
 	crash(f);
+	/* who restarts does not begin to count anew */
+	f->end_at_start = -EIO;
+	for (uint32_t i = 0; i < 20; i++)
+		create(f, KIND);
+	settle(f);
+	f->end_at_start = 0;
+	f->runs_n = 0;
+	list.after = 0;
+	list.jobs_max = SAN_LIST_MAX;
+	assert_int_equal(SAN_CALL(fx, san_job_list, &list), 0);
+	assert_true(jobs[0].id > 100);
+	/* a page begins where the one before ended */
+	list.after = jobs[10].id;
+	assert_int_equal(SAN_CALL(fx, san_job_list, &list), 0);
+	assert_int_equal(jobs[0].id, list.after + 1);
 	list.after = 0;
 	list.unfinished_only = true;
 	assert_int_equal(SAN_CALL(fx, san_job_list, &list), 0);

@@ -698,6 +698,10 @@ static void test_device_lost(void **state)
 	uint64_t epoch = fx_open(fx, "a");
 	struct san_map_item items[1000];
 	struct san_device_lose lose = {.dev = a};
+	struct san_device_add back = {.dev = a,
+				      .pool = FIXTURE_POOL,
+				      .chunk_shift = CHUNK_SHIFT_FLASH,
+				      .slots_n = 3000};
 	struct san_device d;
 	struct san_layer l;
 	uint32_t on_a = 0, lost = 0, chunk_a = 0;
@@ -722,6 +726,7 @@ static void test_device_lost(void **state)
 	san_device_usable(fx->san, a, true); /* has no effect any more */
 	assert_int_equal(san_device_get(fx->san, a, &d), 0);
 	assert_true(d.lost && !d.usable);
+	assert_int_equal(SAN_CALL(fx, san_device_add, &back), -EEXIST); /* nor can it come back */
 	/* one step, then interrupted */
 	struct san_job_step step = {.job = lose.job};
 
@@ -760,6 +765,79 @@ static void test_device_lost(void **state)
 		break;
 	}
 	fx_check(fx);
+}
+
+/* What is on the device lies far apart: many pages of the map have nothing of it. */
+static void test_device_lost_far_apart(void **state)
+{
+	enum { PAGES = 40 };
+	struct san_fixture *fx = *state;
+	device_no a = fx_device(fx, 100), b = fx_device(fx, 100);
+	struct san_volume v = fx_volume(fx, "a", PAGES * SCHEMA_MAP_CHUNKS);
+	uint64_t epoch = fx_open(fx, "a");
+	struct san_device_lose lose = {.dev = a};
+	struct san_volume_close close = {.volume = v.id, .epoch = epoch};
+	struct san_volume_delete del = {.name = "a"};
+	struct san_job_get get;
+	struct san_device d;
+
+	for (uint32_t page = 0; page < PAGES; page++) {
+		bool on_a = page == 0 || page == 20 || page == PAGES - 1;
+
+		san_device_usable(fx->san, a, on_a);
+		san_device_usable(fx->san, b, !on_a);
+		assert_int_equal(fx_alloc(fx, &v, epoch, page * SCHEMA_MAP_CHUNKS, 1, NULL), 0);
+	}
+	assert_int_equal(SAN_CALL(fx, san_device_lose, &lose), 0);
+	fx_run_job(fx, lose.job);
+	get.id = lose.job;
+	assert_int_equal(SAN_CALL(fx, san_job_get, &get), 0);
+	assert_int_equal(get.job.done_n, 3);
+	assert_int_equal(san_device_get(fx->san, a, &d), -ENOENT);
+	for (uint32_t page = 0; page < PAGES; page++)
+		assert_int_equal(fx_lookup(fx, &v, page * SCHEMA_MAP_CHUNKS).kind,
+				 page == 0 || page == 20 || page == PAGES - 1 ? MAP_LOST : MAP_OPEN);
+	/* what is lost holds no slots that a deletion would free */
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &close), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), 0);
+	fx_run_job(fx, del.job);
+	get.id = del.job;
+	assert_int_equal(SAN_CALL(fx, san_job_get, &get), 0);
+	assert_int_equal(get.job.done_n, PAGES - 3);
+	assert_int_equal(fx_free_all(fx, b), PAGES - 3);
+	fx_check(fx);
+}
+
+/* A slot that is being freed, and an intent that is missing: the device does not leave as if nothing were wrong. */
+static void test_device_lost_without_an_intent(void **state)
+{
+	struct san_fixture *fx = *state;
+	device_no a = fx_device(fx, 100);
+	struct san_volume v = fx_volume(fx, "a", 10);
+	uint64_t epoch = fx_open(fx, "a");
+	struct san_map_item item;
+	struct san_device_lose lose = {.dev = a};
+	struct san_job_step step;
+	struct san_job_get get;
+	struct schema_key k;
+	struct metastore_change change;
+	struct san_device d;
+
+	assert_int_equal(fx_alloc(fx, &v, epoch, 0, 1, &item), 0);
+	assert_int_equal(fx_update(fx, &v, epoch, 0, SAN_UNMAP, item.entry.replicas[0].cgen), 0);
+	k = schema_key_dev_32(SCHEMA_INTENT, a, item.entry.replicas[0].slot);
+	change = (struct metastore_change){schema_key_bytes(&k), {NULL, 0}};
+	assert_int_equal(store_commit(&fx->st, NULL, 0, &change, 1, NULL), 0);
+	assert_int_equal(SAN_CALL(fx, san_device_lose, &lose), 0);
+	step = (struct san_job_step){.job = lose.job};
+	do
+		assert_int_equal(SAN_CALL(fx, san_device_lose_step, &step), 0);
+	while (!step.finished);
+	get.id = lose.job;
+	assert_int_equal(SAN_CALL(fx, san_job_get, &get), 0);
+	assert_int_equal(get.job.state, SAN_JOB_FAILED);
+	assert_int_equal(san_device_get(fx->san, a, &d), 0);
+	assert_int_equal(d.freeing_n, 1);
 }
 
 /* The loss fails at a page that cannot be read; it is mended, and asked for again: the new job begins at the beginning. */
@@ -849,6 +927,25 @@ static void test_delete_again(void **state)
 	fx_check(fx);
 }
 
+/* A key in the map's table that is none: the deletion does not look for ever. */
+static void test_delete_at_an_unreadable_key(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume v = fx_volume(fx, "a", 1000);
+	struct schema_key k = schema_key_map(v.head, 1);
+	struct metastore_change change = {schema_key_bytes(&k), {"junk", 4}};
+	struct san_volume_delete del = {.name = "a"};
+	struct san_job_step step;
+
+	change.key.len--;
+	assert_int_equal(store_commit(&fx->st, NULL, 0, &change, 1, NULL), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &del), 0);
+	step = (struct san_job_step){.job = del.job};
+	assert_int_equal(SAN_CALL(fx, san_volume_delete_step, &step), -E_FORMAT);
+	assert_int_equal(SAN_CALL(fx, san_device_lose_step, &step),
+			 -ENOENT); /* it is none of those */
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -869,8 +966,11 @@ int main(void)
 	    T(test_chain),
 	    T(test_device_add_grow_remove),
 	    T(test_device_lost),
+	    T(test_device_lost_far_apart),
+	    T(test_device_lost_without_an_intent),
 	    T(test_device_lost_again),
 	    T(test_delete_again),
+	    T(test_delete_at_an_unreadable_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -520,7 +520,7 @@ static void test_once_is_bounded(void **state)
 	struct schema_key k = schema_key_64(SCHEMA_ONCE, 9);
 	struct metastore_guard gone = {schema_key_bytes(&k), {NULL, 0}};
 	struct san_once_get op;
-	char name[16];
+	char name[32];
 
 	for (int i = 1; i <= SAN_ONCE_KEPT + 9; i++) {
 		struct san_volume_create vol = creation(name);
