@@ -434,6 +434,37 @@ static void a_full_ring_that_gives_back_does_not_sleep(void **state)
 	mem_free(b);
 }
 
+/* What is more than cfg.depth waits inside, and takes its turn. */
+static void the_kernel_holds_no_more_than_it_was_to(void **state)
+{
+	enum { DEPTH = 16, N = 40 }; /* DEPTH: the fixture's */
+	static const uint8_t zeros[N * PACKET];
+	struct ioe_fixture *fx = *state;
+	struct ioe_file *f = ioe_fixture_file(fx, "f", MIB);
+	uint8_t *b = mem_alloc_aligned(BLOCK, N * PACKET);
+	struct ioe_wait w[N] = {0};
+	int ends[2], kept, held = 0;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	direct_pretend(f);
+	kept = fd_replace(f, ends[0]);
+	for (int i = 0; i < N; i++)
+		ioe_read(fx->e, &w[i].req, f, 0, b + i * PACKET, PACKET, ioe_wait_done);
+	ioe_poll(fx->e, 0);
+	ioe_poll(fx->e, 0);
+	for (int i = 0; i < N; i++)
+		held += w[i].req.stage == FILE_IN_KERNEL;
+	assert_int_equal(write(ends[1], zeros, sizeof(zeros)), sizeof(zeros));
+	for (int i = 0; i < N; i++)
+		assert_int_equal(ioe_wait_for(fx, &w[i]), 0);
+	assert_int_equal(held, DEPTH);
+	fd_bring_back(f, kept);
+	ioe_file_close(fx->e, f);
+	close(ends[0]);
+	close(ends[1]);
+	mem_free(b);
+}
+
 /* ---- libaio ------------------------------------------------------------------------------------------------------------ */
 
 /* Writes and reads of many blocks while io_submit() answers like this. */
@@ -599,6 +630,8 @@ int main(void)
 	    {"the rest goes on where the part ended", the_rest_goes_on_where_the_part_ended,
 	     ON_REAL},
 	    {"plain calls go on too", plain_calls_go_on_too, ON_AIO | ON_TMPFS},
+	    {"the kernel holds no more than it was to", the_kernel_holds_no_more_than_it_was_to,
+	     ON_URING},
 	    {"a full ring that gives back", a_full_ring_that_gives_back_does_not_sleep, ON_URING},
 	    {"what io_submit does not take", what_io_submit_does_not_take_is_submitted_again,
 	     ON_AIO},

@@ -102,6 +102,33 @@ static void a_poll_without_work_ends_at_its_deadline(void **state)
 	assert_true(end_ns < begin_ns + 2000ULL * MS);
 }
 
+/* Callbacks that are always due do not keep back what waits for the kernel. */
+static void busy_callbacks_do_not_keep_receives_back(void **state)
+{
+	struct ioe_fixture *fx = *state;
+	struct chain c = {.e = fx->e, .left = MANY};
+	struct ioe_wait w = {0};
+	struct ioe_sock *ends[2];
+	char text[4] = "";
+	struct iovec iov = {text, 3};
+	int left;
+
+	ioe_fixture_pair(fx, "unix", ends);
+	assert_int_equal(ioe_sync_send(fx, ends[0], "abc", 3), 0);
+	ioe_nop(fx->e, &c.req, chain_next);
+	ioe_recv(fx->e, &w.req, ends[1], &iov, 1, ioe_wait_done);
+	while (c.left > 0 && !w.calls)
+		ioe_poll(fx->e, 0);
+	left = c.left;
+	while (c.left > 0)
+		ioe_poll(fx->e, 0);
+	assert_int_equal(ioe_wait_for(fx, &w), 0);
+	assert_string_equal(text, "abc");
+	ioe_sock_close(fx->e, ends[0]);
+	ioe_sock_close(fx->e, ends[1]);
+	assert_true(left > MANY / 2);
+}
+
 /* ---- hooks ------------------------------------------------------------------------------------------------------------ */
 
 struct hooked {
@@ -756,6 +783,8 @@ int main(void)
 {
 	static const struct ioe_test tests[] = {
 	    {"a nop completes from the loop and once", a_nop_completes_from_the_loop_and_once,
+	     ON_REAL},
+	    {"busy callbacks do not keep receives back", busy_callbacks_do_not_keep_receives_back,
 	     ON_REAL},
 	    {"a request can be reused in its callback", a_request_can_be_reused_in_its_callback,
 	     ON_REAL},
