@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -468,6 +469,7 @@ static void the_lock_outlives_the_process_until_its_last_write(void **state)
 		struct ioe *e = engine_in_child(fx);
 		static struct ioe_wait w[N];
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failure must not leave a writer behind */
 		if (ioe_file_open(e, path, IOE_OPEN_LOCK, &f, NULL))
 			_exit(4);
 		for (int round = 1;; round++) {
