@@ -341,6 +341,28 @@ static void entries_of_later_versions_are_refused(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* A slot in the place of a zero entry: its holes are zeros for everybody, also for who completes a partial block, though the cache still knows the
+ * ancestors. */
+static void holes_in_the_place_of_zeros_are_zeros(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = layered(&fx);
+
+	(void)state;
+	assert_true(vf_reads(&fx, h, 0, CHUNK, 9));
+	assert_int_equal(vf_do(&fx, h, VOLUME_DISCARD, 0, CHUNK, 0), 0);
+	assert_int_equal(mock_meta_entry(fx.vol, 0, 0)->kind, MAP_ZERO);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_true(mock_meta_entry(fx.vol, 0, 0)->flags & MAP_OPAQUE);
+	assert_int_equal(vf_write(&fx, h, 8192 + 512, 512, 2), 0);
+	assert_true(vf_reads(&fx, h, 8192, 512, 0));
+	assert_true(vf_reads(&fx, h, 8192 + 512, 512, 2));
+	assert_true(vf_reads(&fx, h, 8192 + 1024, CHUNK - 8192 - 1024, 0));
+	expect_extents(&fx, h, 0, CHUNK, 0,
+		       (uint32_t[][2]){{1, 0}, {1, HZ}, {1, 0}, {253, HZ}, {0}});
+	volume_fixture_free(&fx);
+}
+
 /* The last chunk is only half a chunk when all of it is zeroed, and a whole one before that has happened. */
 static void growing_meanwhile_loses_nothing(void **state)
 {
@@ -389,6 +411,7 @@ int main(void)
 	    cmocka_unit_test(a_lost_chunk_stays_an_error_where_nobody_rewrites_it),
 	    cmocka_unit_test(a_chunk_is_lost_while_it_is_in_use),
 	    cmocka_unit_test(entries_of_later_versions_are_refused),
+	    cmocka_unit_test(holes_in_the_place_of_zeros_are_zeros),
 	    cmocka_unit_test(growing_meanwhile_loses_nothing),
 	};
 
