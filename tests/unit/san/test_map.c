@@ -702,6 +702,7 @@ static void test_device_lost(void **state)
 				      .pool = FIXTURE_POOL,
 				      .chunk_shift = CHUNK_SHIFT_FLASH,
 				      .slots_n = 3000};
+	struct san_pool_space space;
 	struct san_device d;
 	struct san_layer l;
 	uint32_t on_a = 0, lost = 0, chunk_a = 0;
@@ -727,6 +728,9 @@ static void test_device_lost(void **state)
 	assert_int_equal(san_device_get(fx->san, a, &d), 0);
 	assert_true(d.lost && !d.usable);
 	assert_int_equal(SAN_CALL(fx, san_device_add, &back), -EEXIST); /* nor can it come back */
+	san_pool_space(fx->san, FIXTURE_POOL, &space);
+	assert_int_equal(space.slots_n, 3000); /* it is not counted on */
+	assert_int_equal(space.devices_n, 2);
 	/* one step, then interrupted */
 	struct san_job_step step = {.job = lose.job};
 
@@ -763,6 +767,33 @@ static void test_device_lost(void **state)
 		assert_int_equal(fx_update(fx, &v, epoch, i, SAN_UNMAP, 0), 0);
 		assert_int_equal(fx_lookup(fx, &v, i).kind, MAP_UNMAPPED);
 		break;
+	}
+	fx_check(fx);
+}
+
+/* The only free slot lies behind the place where the search begins. */
+static void test_slots_are_found_all_round(void **state)
+{
+	static const uint32_t freed[] = {2, 5, 2, 0};
+	struct san_fixture *fx = *state;
+	device_no dev = fx_device(fx, 10);
+	struct san_volume v = fx_volume(fx, "a", 1000);
+	uint64_t epoch = fx_open(fx, "a");
+	struct san_map_item items[10], item;
+	uint32_t chunk_of[10];
+
+	assert_int_equal(fx_alloc(fx, &v, epoch, 0, 10, items), 0);
+	for (uint32_t i = 0; i < 10; i++)
+		chunk_of[items[i].entry.replicas[0].slot] = i;
+	for (uint32_t i = 0; i < ARRAY_LEN(freed); i++) {
+		uint32_t chunk = chunk_of[freed[i]];
+		struct map_entry e = fx_lookup(fx, &v, chunk);
+
+		assert_int_equal(fx_update(fx, &v, epoch, chunk, SAN_UNMAP, e.replicas[0].cgen), 0);
+		assert_int_equal(fx_free_all(fx, dev), 1);
+		assert_int_equal(fx_alloc(fx, &v, epoch, 100 + i, 1, &item), 0);
+		assert_int_equal(item.entry.replicas[0].slot, freed[i]);
+		chunk_of[freed[i]] = 100 + i;
 	}
 	fx_check(fx);
 }
@@ -966,6 +997,7 @@ int main(void)
 	    T(test_chain),
 	    T(test_device_add_grow_remove),
 	    T(test_device_lost),
+	    T(test_slots_are_found_all_round),
 	    T(test_device_lost_far_apart),
 	    T(test_device_lost_without_an_intent),
 	    T(test_device_lost_again),

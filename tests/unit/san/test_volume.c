@@ -599,6 +599,41 @@ static void test_second_writer(void **state)
 	fx_check(fx);
 }
 
+/* An answer never shows what is not durable: a look at what is just being committed is answered with it. */
+static void test_no_look_ahead(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct san_volume_create create = creation("a");
+	struct san_volume_get g = {.name = "a"};
+
+	create.req.done = san_waited;
+	san_volume_create(fx->san, &create);
+	while (san_volumes_n(fx->san) == 0)
+		assert_true(sim_step(fx->st.sim.w));
+	assert_int_equal(create.req.commit, 0); /* executed, not answered */
+	assert_int_equal(SAN_CALL(fx, san_volume_get, &g), 0);
+	assert_true(create.req.commit > 0);
+	assert_int_equal(g.req.commit, create.req.commit);
+}
+
+static void foreign_done(struct metastore_commit *r)
+{
+	(void)r;
+}
+
+/* A commit that is not ours, and touches nothing of ours, is noticed by its number. */
+static void test_foreign_commit(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct metastore_change change = {bytes_of("Zone"), bytes_of("x")};
+	struct metastore_commit foreign = {.changes = &change, .changes_n = 1, .done = foreign_done};
+	struct san_volume_create create = creation("a");
+
+	metastore_commit(fx->st.s, &foreign);
+	assert_int_equal(SAN_CALL(fx, san_volume_create, &create), -E_GUARD);
+	assert_int_equal(fx->failed, -E_GUARD);
+}
+
 /* Requests in flight finish, later ones are refused. */
 static void test_close(void **state)
 {
@@ -640,6 +675,8 @@ int main(void)
 	    T(test_once_is_bounded),
 	    T(test_many_changes_in_one_batch),
 	    T(test_second_writer),
+	    T(test_no_look_ahead),
+	    T(test_foreign_commit),
 	    T(test_close),
 	};
 
