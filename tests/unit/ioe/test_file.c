@@ -390,6 +390,7 @@ static void a_buffered_file_takes_any_length(void **state)
 	assert_int_equal(ioe_sync_read(fx, f, 7, text, 6), 0);
 	assert_string_equal(text, "strata");
 	assert_int_equal(ioe_sync_read(fx, f, 999, text, 2), -EIO);
+	assert_int_equal(ioe_sync_write(fx, f, 999, text, 2), -ENOSPC); /* also when opened anew */
 	assert_int_equal(ioe_sync_fsync(fx, f), 0);
 	assert_int_equal(ioe_sync_punch(fx, f, 7, 6), 0);
 	assert_int_equal(ioe_sync_read(fx, f, 7, text, 6), 0);
