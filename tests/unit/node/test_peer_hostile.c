@@ -630,8 +630,9 @@ static struct acceptor {
 	struct chunk_msg_request last;
 	uint64_t ids[64];
 	uint32_t ids_n; /* of this link, not answered */
-	bool quiet;	/* gives no answers */
-	int how;	/* what is wrong with the next answer */
+	bool hasty;
+	bool quiet; /* gives no answers */
+	int how;    /* what is wrong with the next answer */
 	struct link_out out;
 	uint8_t body[CHUNK_MSG_REPLY_MAX + 8];
 	uint8_t *rx; /* of writes */
@@ -705,6 +706,19 @@ static void ac_answer(uint64_t id)
 	link_send(&ac.conn.link, &ac.out, &f, ac.body, block_data, ac_sent);
 }
 
+static void ac_answer_write(uint64_t id)
+{
+	struct chunk_msg_reply h = {.incarnation = to_le64(3), .blocks_n = to_le16(BIG)};
+
+	memcpy(ac.body, &h, sizeof(h));
+	link_send(&ac.conn.link, &ac.out,
+		  &(struct frame){.type = CHUNK_MSG_REQUEST,
+				  .flags = FRAME_F_REPLY,
+				  .id = id,
+				  .body_bytes = sizeof(h)},
+		  ac.body, NULL, ac_sent);
+}
+
 static void ac_up(struct conn *c)
 {
 	(void)c;
@@ -730,7 +744,10 @@ static int ac_request(struct conn *c, const struct frame *f, const void *body, v
 	ac.order[ac.requests_n++ % 64] = get_le32(ac.last.chunk);
 	if (f->data_bytes)
 		*ret_data = ac.rx;
-	if (ac.quiet)
+	if (ac.hasty) { /* answers before it has read what it is to write, and reads no further */
+		ac_answer_write(f->id);
+		link_pause(&ac.conn.link);
+	} else if (ac.quiet)
 		ac.ids[ac.ids_n++ % 64] = f->id;
 	else
 		ac_answer(f->id);
@@ -923,6 +940,7 @@ static void the_order_is_kept(void **state)
 	run(SEC);
 	assert_int_equal(ac.requests_n, 5);
 	conn_break(&ac.conn, -ECONNRESET);
+	run(SEC / 100); /* noticed, and not dialled again yet */
 	for (uint32_t i = 5; i < 10; i++)
 		ask(p, &a[i], i);
 	run(SEC);
@@ -938,6 +956,34 @@ static void the_order_is_kept(void **state)
 		assert_int_equal(a[i].req.status, -E_DEVICE_GONE);
 		mem_free(a[i].buf);
 	}
+	dialing_end(p);
+}
+
+/* The data of a write is still on its way out when its answer comes: until it has gone, the buffer is not given back. */
+static void a_hasty_answer_waits_for_the_send(void **state)
+{
+	struct peers *p = dialing(0);
+	struct ask a = {.buf = block_data};
+	uint32_t *crcs = mem_zalloc_array(BIG, sizeof(*crcs));
+
+	(void)state;
+	ac.hasty = true;
+	a.req = (struct chunk_req){.op = CHUNK_WRITE,
+				   .dev = DEV,
+				   .blocks_n = BIG,
+				   .buf = block_data,
+				   .crcs = crcs,
+				   .done = ask_done};
+	peers_submit(p, NODE, &a.req);
+	run(SEC);
+	assert_int_equal(ac.requests_n, 1);
+	assert_false(a.done);
+	link_resume(&ac.conn.link);
+	run(SEC);
+	assert_true(a.done);
+	assert_int_equal(a.req.status, 0);
+	assert_int_equal(ac.links, 1);
+	mem_free(crcs);
 	dialing_end(p);
 }
 
@@ -972,6 +1018,7 @@ int main(void)
 	    cmocka_unit_test(every_field_is_sent),
 	    cmocka_unit_test(the_order_is_kept),
 	    cmocka_unit_test(another_node_is_not_asked),
+	    cmocka_unit_test(a_hasty_answer_waits_for_the_send),
 	};
 
 	block_data = mem_alloc_aligned(BLOCK_BYTES, BIG * BLOCK_BYTES);

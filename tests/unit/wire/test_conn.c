@@ -583,6 +583,157 @@ static void closing_at_any_moment(void **state)
 	assert_int_equal(mem_live(), live);
 }
 
+/* Each way in which a header can be wrong ends the connection with the error that says so, before anything is made of the frame. */
+static void wrong_headers_end_the_connection(void **state)
+{
+	static const int expected[] = {-E_CHECKSUM, -E_CHECKSUM, -E_PROTOCOL, -E_VERSION,
+				       -E_PROTOCOL, -E_PROTOCOL, -EMSGSIZE,   -EMSGSIZE};
+	struct world w;
+
+	(void)state;
+	world_open(&w, 13, NULL, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+		struct frame_header *h;
+		struct call c;
+
+		run(&w, 2 * SEC);
+		dialer_settled(&w.dialer);
+		assert_int_equal(w.ups, (int)i + 1);
+		call_begin(&w, &c, ECHO, 100, 0);
+		h = &c.out.header;
+		switch (i) {
+		case 0:
+			h->crc = to_le32(get_le32(h->crc) ^ 1);
+			break;
+		case 1:
+			c.body[99] ^= 1;
+			break;
+		case 2:
+			h->magic = to_le32(FRAME_MAGIC + 1);
+			break;
+		case 3:
+			h->version++;
+			break;
+		case 4:
+			h->flags = 2;
+			break;
+		case 5:
+			h->reserved = to_le32(1);
+			break;
+		case 6:
+			h->body_bytes = to_le32(BODY_MAX + 1);
+			break;
+		case 7:
+			h->data_bytes = to_le32(DATA_MAX + 1);
+			break;
+		}
+		run(&w, 2 * SEC);
+		if (w.server.sessions[i].status != expected[i])
+			fail_msg("case %zu: %s", i, err_name(w.server.sessions[i].status));
+		assert_int_equal(c.status, -ENOTCONN);
+		call_free(&c);
+	}
+	world_close(&w);
+}
+
+/* A dialer that proves what it likes. */
+struct raw {
+	struct link link;
+	struct ioe_req dial;
+	struct ioe *e;
+	bool open, down;
+	uint8_t answer[AUTH_NONCE_BYTES + AUTH_PROOF_BYTES];
+};
+
+static int raw_frame(struct link *l, const struct frame *f, const void *body, void **ret_data)
+{
+	struct raw *r = container_of(l, struct raw, link);
+
+	(void)ret_data;
+	if (f->type == FRAME_AUTH_ANSWER)
+		memcpy(r->answer, body, sizeof(r->answer));
+	return 0;
+}
+
+static void raw_down(struct link *l, int status)
+{
+	(void)status;
+	container_of(l, struct raw, link)->down = true;
+}
+
+static const struct link_ops raw_ops = {.frame = raw_frame, .down = raw_down};
+
+static void raw_dialled(struct ioe_req *req)
+{
+	struct raw *r = container_of(req, struct raw, dial);
+	struct link_config cfg = {.ioe = r->e, .ops = &raw_ops, .body_max = BODY_MAX};
+
+	assert_int_equal(req->status, 0);
+	assert_int_equal(link_open(&r->link, &cfg, req->ret_sock), 0);
+	r->open = true;
+}
+
+static void raw_say(struct raw *r, uint16_t type, const void *body, uint32_t n)
+{
+	struct link_copy *copy = link_copy_new(n);
+
+	memcpy(copy->body, body, n);
+	assert_int_equal(link_copy_send(&r->link, copy,
+					&(struct frame){.type = type, .body_bytes = n}),
+			 0);
+}
+
+static void who_proves_the_wrong_thing_is_refused(void **state)
+{
+	enum { NONSENSE, REFLECTED, BIG, SILENT, RIGHT, REPLAYED, CASES };
+	static const int expected[CASES] = {-EKEYREJECTED, -EKEYREJECTED, -EMSGSIZE, -ETIMEDOUT, 0,
+					    -EKEYREJECTED};
+	static uint8_t big[BODY_MAX];
+	uint8_t nonce[AUTH_NONCE_BYTES], ours[AUTH_NONCE_BYTES], proof[AUTH_PROOF_BYTES] = {1};
+	struct world w;
+
+	(void)state;
+	world_open(&w, 14, &key, &key);
+	run(&w, SEC);
+	memset(nonce, 3, sizeof(nonce));
+	memcpy(ours, w.dialer.conn.nonce_d, sizeof(ours));
+	for (int i = 0; i < CASES; i++) {
+		struct raw r = {.e = w.fx.e};
+		bool closed = false;
+
+		ioe_connect(w.fx.e, &r.dial, "10.0.0.2:7", raw_dialled);
+		run(&w, SEC / 10);
+		assert_true(r.open);
+		if (i == BIG)
+			raw_say(&r, FRAME_AUTH_CHALLENGE, big, sizeof(big));
+		else if (i != SILENT)
+			raw_say(&r, FRAME_AUTH_CHALLENGE, nonce, sizeof(nonce));
+		run(&w, SEC / 10);
+		if (i == REFLECTED)
+			memcpy(proof, r.answer + AUTH_NONCE_BYTES, sizeof(proof));
+		if (i == RIGHT)
+			auth_proof(&key, AUTH_DIALER, nonce, r.answer, proof);
+		if (i != BIG && i != SILENT)
+			raw_say(&r, FRAME_AUTH_PROOF, proof, sizeof(proof));
+		run(&w, i == SILENT ? 9 * SEC : SEC / 10);
+		if (i == SILENT)
+			assert_false(w.server.sessions[i + 1].down);
+		run(&w, i == SILENT ? SEC : SEC / 10);
+		if (w.server.sessions[i + 1].status != expected[i])
+			fail_msg("case %d: %s", i, err_name(w.server.sessions[i + 1].status));
+		assert_int_equal(w.server.ups, i < RIGHT ? 1 : 2);
+		link_close(&r.link, set_flag, &closed);
+		run(&w, SEC / 10);
+		assert_true(closed);
+	}
+	/* and what we ask is new each time */
+	conn_break(&w.dialer.conn, -ECONNRESET);
+	run(&w, SEC);
+	assert_true(dialer_is_up(&w.dialer));
+	assert_memory_not_equal(ours, w.dialer.conn.nonce_d, sizeof(ours));
+	world_close(&w);
+}
+
 /* A session that ends while it is paused, with its answers still owed. */
 static void a_late_resume_is_harmless(void **state)
 {
@@ -804,6 +955,8 @@ int main(void)
 	    cmocka_unit_test(too_much_queued_cuts_the_peer_off),
 	    cmocka_unit_test(noise_is_survived),
 	    cmocka_unit_test(closing_at_any_moment),
+	    cmocka_unit_test(wrong_headers_end_the_connection),
+	    cmocka_unit_test(who_proves_the_wrong_thing_is_refused),
 	    cmocka_unit_test(a_late_resume_is_harmless),
 	    cmocka_unit_test(memory_is_short_while_joining),
 	    cmocka_unit_test(an_answer_before_the_challenge_is_none),
