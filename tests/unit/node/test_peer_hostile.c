@@ -626,7 +626,7 @@ static struct acceptor {
 	bool open;
 	uint32_t node;
 	uint32_t links, requests_n;
-	uint32_t order[64]; /* chunks of the requests, as they came */
+	uint32_t order[1024]; /* chunks of the requests, as they came */
 	struct chunk_msg_request last;
 	uint64_t ids[64];
 	uint32_t ids_n; /* of this link, not answered */
@@ -741,7 +741,7 @@ static int ac_request(struct conn *c, const struct frame *f, const void *body, v
 		return 0;
 	}
 	memcpy(&ac.last, body, sizeof(ac.last));
-	ac.order[ac.requests_n++ % 64] = get_le32(ac.last.chunk);
+	ac.order[ac.requests_n++ % 1024] = get_le32(ac.last.chunk);
 	if (f->data_bytes)
 		*ret_data = ac.rx;
 	if (ac.hasty) { /* answers before it has read what it is to write, and reads no further */
@@ -930,32 +930,34 @@ static void every_field_is_sent(void **state)
 /* What was sent and not answered comes again first, in its order, and then what came meanwhile. */
 static void the_order_is_kept(void **state)
 {
+	enum { N = PEER_IN_FLIGHT_MAX + 40 }; /* some wait while others are sent */
 	struct peers *p = dialing(0);
-	struct ask a[10] = {{.done = false}};
+	struct ask *a = mem_zalloc_array(N, sizeof(*a));
 
 	(void)state;
 	ac.quiet = true;
-	for (uint32_t i = 0; i < 5; i++)
+	for (uint32_t i = 0; i < N - 5; i++)
 		ask(p, &a[i], i);
 	run(SEC);
-	assert_int_equal(ac.requests_n, 5);
+	assert_int_equal(ac.requests_n, PEER_IN_FLIGHT_MAX);
 	conn_break(&ac.conn, -ECONNRESET);
 	run(SEC / 100); /* noticed, and not dialled again yet */
-	for (uint32_t i = 5; i < 10; i++)
+	for (uint32_t i = N - 5; i < N; i++)
 		ask(p, &a[i], i);
 	run(SEC);
 	assert_int_equal(ac.links, 2);
-	assert_int_equal(ac.requests_n, 15);
-	for (uint32_t i = 0; i < 10; i++)
-		assert_int_equal(ac.order[5 + i], i);
+	assert_int_equal(ac.requests_n, 2 * PEER_IN_FLIGHT_MAX);
+	for (uint32_t i = 0; i < PEER_IN_FLIGHT_MAX; i++)
+		assert_int_equal(ac.order[PEER_IN_FLIGHT_MAX + i], i);
 	conn_break(&ac.conn, -ECONNRESET);
 	peers_give_up(p);
 	run(SEC);
-	for (uint32_t i = 0; i < 10; i++) {
+	for (uint32_t i = 0; i < N; i++) {
 		assert_true(a[i].done);
 		assert_int_equal(a[i].req.status, -E_DEVICE_GONE);
 		mem_free(a[i].buf);
 	}
+	mem_free(a);
 	dialing_end(p);
 }
 
