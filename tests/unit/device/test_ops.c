@@ -259,6 +259,7 @@ static void a_freed_slot_takes_only_a_newer_generation(void **state)
 	assert_int_equal(s.cgen, 20);
 	assert_int_equal(dev_write(fx, 2, 21, 5, 1, 7, 0), 0);
 	assert_int_equal(dev_expect(fx, 2, 21, 0, 5, 0), 0);
+	assert_int_equal(dev_free(fx, 2, 21, CHUNK_F_IF_EMPTY), -ENOTEMPTY);
 	assert_int_equal(dev_clear(fx, 2, 21, 5, 1, 0), 0);
 	assert_int_equal(dev_free(fx, 2, 21, CHUNK_F_IF_EMPTY), 0);
 }
@@ -563,6 +564,23 @@ static void the_number_never_changes(void **state)
 	assert_int_equal(fixture_open(fx, false), 0);
 	device_info(fx->dev, &info);
 	assert_int_equal(info.number, 42);
+	/* whichever superblock rots */
+	fixture_power_loss(fx);
+	for (uint32_t which = 0; which < 2; which++) {
+		uint64_t at = (which ? 64 << 10 : 0) + 100;
+		uint8_t byte;
+
+		assert_int_equal(sim_disk_peek(fx->sim.m, DEVICE_PATH, at, &byte, 1), 0);
+		byte ^= 1;
+		assert_int_equal(sim_disk_poke(fx->sim.m, DEVICE_PATH, at, &byte, 1), 0);
+		assert_int_equal(fixture_open(fx, true), 0);
+		device_info(fx->dev, &info);
+		assert_int_equal(info.number, 42);
+		assert_int_equal(fixture_close(fx), 0);
+		byte ^= 1;
+		assert_int_equal(sim_disk_poke(fx->sim.m, DEVICE_PATH, at, &byte, 1), 0);
+	}
+	assert_int_equal(fixture_open(fx, false), 0);
 }
 
 static int put_layer(struct device_fixture *fx, layer_id id, uint64_t commit, const char *name)
