@@ -56,6 +56,8 @@ struct device_open {
 	const char *
 	    ring_path; /* restart ring (design section 5 rule 6); NULL: none, and every acknowledgement is made stable first */
 	const struct uuid *cluster; /* refuse a device of another one; NULL: any (inspection) */
+	const struct uuid *
+	    expected; /* refuse another device, before its ring is touched or anything is written; NULL: any */
 	bool read_only; /* replay in memory, write nothing, serve READ and STATUS: for fsck and inspection */
 	uint64_t cache_bytes; /* bound of the table cache; 0: 1/1024 of the capacity, at least 16 MiB */
 	uint64_t lock_wait_ns; /* how long to wait for a dying predecessor's lock; 0: 10 s */
@@ -66,6 +68,8 @@ struct device_open {
 	/* results */
 	int status;
 	char errmsg[ERRMSG_LEN];
+	struct uuid
+	    found; /* the device of this cluster that is there, also when it is not the expected one; zero: none */
 	struct device *dev;
 	/* private */
 	void *priv;

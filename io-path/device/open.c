@@ -40,6 +40,7 @@ void device_open(struct device_open *op)
 {
 	op->errmsg[0] = '\0';
 	op->status = 0;
+	op->found = (struct uuid){{0}};
 	op->dev = NULL;
 	op->priv = NULL;
 	ioe_nop(op->ioe, &op->priv_io, open_start);
@@ -213,6 +214,13 @@ static int open_superblock(struct replay *rp)
 	dev->uuid = dev->sb->device;
 	if (op->cluster && !uuid_equal(op->cluster, &dev->sb->cluster))
 		return replay_fail(rp, -E_FOREIGN, "belongs to another cluster");
+	op->found = dev->uuid;
+	if (op->expected && !uuid_equal(op->expected, &dev->uuid)) {
+		char text[UUID_TEXT_LEN];
+
+		uuid_format(&dev->uuid, text);
+		return replay_fail(rp, -E_FOREIGN, "another device is there now, %s", text);
+	}
 	if (get_le64(dev->sb->incompat) || (get_le64(dev->sb->ro_compat) && !op->read_only))
 		return replay_fail(rp, -E_VERSION, "has features that this version does not know");
 	r = geometry_load(dev->sb, &dev->geo);

@@ -14,6 +14,8 @@ static int list_parse(struct devices *ds, char *text, char errmsg[ERRMSG_LEN]);
 /* opening */
 static void open_done(struct device_open *op);
 static void opened(struct node_device *d, struct device_open *op);
+static void not_opened(struct node_device *d, struct device_open *op);
+static void change_places(struct devices *ds);
 static void retry_set(struct node_device *d);
 static void retry_done(struct ioe_req *r);
 /* ending */
@@ -201,7 +203,10 @@ void node_device_open(struct node_device *d)
 		mem_free(d->open);
 		d->open = NULL;
 		snprintf(d->errmsg, sizeof(d->errmsg), "memory is short");
+		d->state = NODE_DEVICE_ABSENT;
 		retry_set(d);
+		if (d->add)
+			devices_add_opened(d, -ENOMEM);
 		return;
 	}
 	d->state = NODE_DEVICE_OPENING;
@@ -211,6 +216,7 @@ void node_device_open(struct node_device *d)
 	    .path = d->path,
 	    .ring_path = d->ring_path,
 	    .cluster = &ds->cluster,
+	    .expected = &d->uuid,
 	    .on_event = node_device_on_event,
 	    .event_arg = d,
 	    .done = open_done,
@@ -228,10 +234,15 @@ static void open_done(struct device_open *op)
 	ds->busy--;
 	if (!op->status)
 		d->dev = op->dev;
-	if (ds->closing || d->remove)
+	if (ds->closing || d->remove) {
+		if (d->add)
+			devices_add_opened(d, -ESHUTDOWN);
 		node_device_close(d);
-	else
+	} else if (op->status) {
+		not_opened(d, op);
+	} else {
 		opened(d, op);
+	}
 	mem_free(op);
 	devices_close_step(ds);
 }
@@ -239,35 +250,77 @@ static void open_done(struct device_open *op)
 static void opened(struct node_device *d, struct device_open *op)
 {
 	struct devices *ds = d->owner;
-	bool is_news = strcmp(d->errmsg, op->errmsg) != 0;
 	struct device_info info;
 
-	if (op->status) {
-		snprintf(d->errmsg, sizeof(d->errmsg), "%s",
-			 *op->errmsg ? op->errmsg : err_text(op->status));
-		d->state = NODE_DEVICE_ABSENT;
-		if (is_news)
-			log_warn("a device cannot be opened", "path=%s error=%s: %s", d->path,
-				 err_name(op->status), d->errmsg);
-		retry_set(d);
-		if (is_news)
-			ds->cfg.changed(ds->cfg.arg, d);
-		return;
-	}
 	device_info(d->dev, &info);
-	if (!uuid_equal(&info.uuid, &d->uuid)) {
-		snprintf(d->errmsg, sizeof(d->errmsg), "another device is at %.200s now", d->path);
-		d->state = NODE_DEVICE_FAILED;
-		log_error("not the device that was here", "path=%s", d->path);
-		node_device_close(d);
-	} else {
-		d->state = info.failed ? NODE_DEVICE_FAILED : NODE_DEVICE_OPEN;
-		log_info("device opened",
-			 "path=%s device=%u incarnation=%llu lsn=%llu slots=%u open=%u", d->path,
-			 info.number, (unsigned long long)info.incarnation,
-			 (unsigned long long)info.lsn, info.slots_n, info.slots_open_n);
-	}
+	check(uuid_equal(&op->found, &d->uuid));
+	d->state = info.failed ? NODE_DEVICE_FAILED : NODE_DEVICE_OPEN;
+	log_info("device opened", "path=%s device=%u incarnation=%llu lsn=%llu slots=%u open=%u",
+		 d->path, info.number, (unsigned long long)info.incarnation,
+		 (unsigned long long)info.lsn, info.slots_n, info.slots_open_n);
+	if (d->add)
+		devices_add_opened(d, 0);
+	else
+		ds->cfg.changed(ds->cfg.arg, d);
+}
+
+static void not_opened(struct node_device *d, struct device_open *op)
+{
+	struct devices *ds = d->owner;
+	const char *why = *op->errmsg ? op->errmsg : err_text(op->status);
+	bool is_news = strcmp(d->errmsg, why) != 0;
+
+	snprintf(d->errmsg, sizeof(d->errmsg), "%s", why);
+	d->state = NODE_DEVICE_ABSENT;
+	d->found = uuid_equal(&op->found, &d->uuid) ? (struct uuid){{0}} : op->found;
+	retry_set(d);
+	if (d->add)
+		devices_add_opened(d, op->status);
+	change_places(ds);
+	if (d->state != NODE_DEVICE_ABSENT || !is_news)
+		return;
+	log_warn("a device cannot be opened", "path=%s error=%s: %s", d->path, err_name(op->status),
+		 d->errmsg);
 	ds->cfg.changed(ds->cfg.arg, d);
+}
+
+/* Who is at the path of another device and not at its own, is looked for there from now on; the other one, at the path that this leaves. Each exchange
+ * puts one device where it was seen, so that a ring of several ends. A list that cannot be written is found wrong again at the next start. */
+static void change_places(struct devices *ds)
+{
+	list_for_each (l, &ds->list) {
+		struct node_device *d = list_entry(l, struct node_device, link);
+		struct node_device *other =
+		    d->state != NODE_DEVICE_ABSENT || d->remove || uuid_is_zero(&d->found)
+			? NULL
+			: devices_by_uuid(ds, &d->found);
+		char text[ERRMSG_LEN], *path = d->path;
+		int r;
+
+		if (!other || other == d || other->state != NODE_DEVICE_ABSENT || other->remove)
+			continue;
+		d->path = other->path;
+		other->path = path;
+		r = devices_list_save(ds);
+		log_info("a device is at another path than it was", "was=%s path=%s saved=%s",
+			 d->path, other->path, r ? err_name(r) : "yes");
+		snprintf(text, sizeof(text), "the device was at %.200s before", d->path);
+		ds->cfg.event(ds->cfg.arg, other, "device_moved", text);
+		node_device_open_again(other);
+		node_device_open_again(d);
+	}
+}
+
+void node_device_open_again(struct node_device *d)
+{
+	check(d->state == NODE_DEVICE_ABSENT);
+	d->found = (struct uuid){{0}};
+	if (d->retrying) {
+		d->state = NODE_DEVICE_OPENING; /* when the timer has ended */
+		ioe_cancel(d->owner->cfg.ioe, &d->retry);
+	} else {
+		node_device_open(d);
+	}
 }
 
 static void retry_set(struct node_device *d)
@@ -285,10 +338,13 @@ static void retry_done(struct ioe_req *r)
 
 	d->retrying = false;
 	ds->busy--;
-	if (ds->closing || d->remove)
+	if (ds->closing || d->remove) {
+		if (d->add)
+			devices_add_opened(d, -ESHUTDOWN);
 		node_device_close(d);
-	else
+	} else {
 		node_device_open(d);
+	}
 	devices_close_step(ds);
 }
 

@@ -6,7 +6,8 @@
  *     +--(again in 10 s)--+                        any --> FAILED (out of service; stays until it is removed or the process ends)
  *
  * The list is the file DIR/devices: a line "UUID PATH" each, replaced as a whole. A device that cannot be opened (its disk is not there yet, an older
- * process holds it) is tried again every ten seconds. Devices are known by uuid: another one found at the path is refused. */
+ * process holds it) is tried again every ten seconds. Devices are known by uuid, not by path: when another one is found at a path, nothing is written to
+ * it, and if that one is on the list and not where it was either, the two change paths: that is what disks do at a reboot. */
 #ifndef STRATA_IO_PATH_NODE_DEVICES_H
 #define STRATA_IO_PATH_NODE_DEVICES_H
 
@@ -42,7 +43,9 @@ struct node_device {
 	struct device_open *open;
 	struct ioe_req retry;
 	bool retrying;
+	struct uuid found; /* ABSENT: which other device of the cluster was at `path`; zero: none */
 	struct devices_remove *remove;
+	struct devices_add *add; /* waits for it to be opened at its new path */
 };
 
 struct devices_config {
@@ -79,8 +82,9 @@ void devices_open_all(struct devices *ds, const struct uuid *cluster);
 /* True when none is OPENING any more. */
 bool devices_settled(const struct devices *ds);
 
-/* Formats the device (takes it as it is when it is a device of this cluster that has no number yet: an earlier attempt was interrupted), opens
- * it and puts it on the list. -EEXIST: it is on the list; -E_FOREIGN, -E_IN_USE, ... as device_format(). */
+/* Formats the device (takes it as it is when it is a device of this cluster: an earlier attempt was interrupted, or the disk was moved here), opens
+ * it and puts it on the list. One that is on the list and not there is looked for at the new path from then on. -EEXIST: it is on the list and open;
+ * -E_FOREIGN, -E_IN_USE, ... as device_format(). */
 struct devices_add {
 	struct list link;
 	struct devices *ds;

@@ -2,7 +2,8 @@
 /* devices_change.c - taking a device in, letting one go, serving it.
  *
  *   ADD      TRY (read-only: is it a device of this cluster?) --no--> FORMAT --> OPEN --> LIST --> done
- *                 +--yes-------------------------------------------------------^
+ *                 +--yes, and not on the list----------------------------------^
+ *                 +--yes, on the list and not there: the path is noted --> it is opened --> done
  *   REMOVE   UNLIST -> CLOSE -> done
  *   SERVE    NUMBER -> done
  *
@@ -22,6 +23,7 @@ static void add_refused(struct ioe_req *r);
 static void add_try(struct devices_add *op);
 static void add_try_done(struct device_open *open);
 static void add_try_closed(void *arg, int status);
+static void add_known(struct devices_add *op, struct node_device *d);
 static void add_format(struct devices_add *op);
 static void add_format_done(struct device_format *format);
 static void add_open(struct devices_add *op);
@@ -36,24 +38,46 @@ static void serve_nop_done(struct ioe_req *r);
 
 /* ---- add --------------------------------------------------------------------------------------------------------------------- */
 
-static bool path_is_listed(struct devices *ds, const char *path)
+static struct node_device *device_at(struct devices *ds, const char *path)
 {
 	list_for_each (l, &ds->list) {
-		if (!strcmp(list_entry(l, struct node_device, link)->path, path))
-			return true;
+		struct node_device *d = list_entry(l, struct node_device, link);
+
+		if (!strcmp(d->path, path) || (d->dev && ioe_path_same(ds->cfg.ioe, d->path, path)))
+			return d;
 	}
-	return false;
+	return NULL;
+}
+
+static int add_is_known(struct devices_add *op, const struct node_device *d)
+{
+	char uuid[UUID_TEXT_LEN];
+
+	uuid_format(&d->uuid, uuid);
+	if (d->state == NODE_DEVICE_ABSENT)
+		snprintf(
+		    op->errmsg, sizeof(op->errmsg),
+		    "%.100s is the path of device %s of this node, which is not there: remove that "
+		    "one first, or add it at its new path",
+		    op->path, uuid);
+	else if (strcmp(d->path, op->path))
+		snprintf(op->errmsg, sizeof(op->errmsg),
+			 "%.75s is device %s of this node already, which is in use as %.75s",
+			 op->path, uuid, d->path);
+	else
+		snprintf(op->errmsg, sizeof(op->errmsg),
+			 "%.150s is a device of this node already, %s", op->path, uuid);
+	return -EEXIST;
 }
 
 static int add_refuse(struct devices *ds, struct devices_add *op)
 {
+	struct node_device *d = device_at(ds, op->path);
+
 	if (ds->closing || uuid_is_zero(&ds->cluster))
 		return -ESHUTDOWN;
-	if (path_is_listed(ds, op->path)) {
-		snprintf(op->errmsg, sizeof(op->errmsg), "%.180s is a device of this node already",
-			 op->path);
-		return -EEXIST;
-	}
+	if (d && (d->state != NODE_DEVICE_ABSENT || op->force))
+		return add_is_known(op, d);
 	if (strchr(op->path, '\n'))
 		return -EINVAL;
 	if (ds->n >= DEVICES_HERE_MAX)
@@ -104,6 +128,10 @@ static void add_try_done(struct device_open *open)
 	struct devices_add *op = container_of(open, struct devices_add, open);
 	struct device_info info;
 
+	if (open->status && device_at(op->ds, op->path)) {
+		add_finish(op, add_is_known(op, device_at(op->ds, op->path)));
+		return;
+	}
 	if (open->status) {
 		add_format(op);
 		return;
@@ -116,13 +144,68 @@ static void add_try_done(struct device_open *open)
 static void add_try_closed(void *arg, int status)
 {
 	struct devices_add *op = arg;
+	struct node_device *d = devices_by_uuid(op->ds, &op->made->uuid);
+	struct node_device *there = device_at(op->ds, op->path);
 
 	if (status)
 		add_finish(op, status);
-	else if (devices_by_uuid(op->ds, &op->made->uuid))
-		add_finish(op, -EEXIST);
+	else if (d)
+		add_known(op, d);
+	else if (there)
+		add_finish(op, add_is_known(op, there));
 	else
 		add_open(op);
+}
+
+/* It was moved. Whose place it took, if anybody's, gets the path that it leaves. */
+static void add_known(struct devices_add *op, struct node_device *d)
+{
+	struct devices *ds = op->ds;
+	struct node_device *there = device_at(ds, op->path);
+	char *was = d->path;
+	int r;
+
+	if (ds->closing || d->remove || d->state != NODE_DEVICE_ABSENT ||
+	    (there && there->state != NODE_DEVICE_ABSENT)) {
+		add_finish(op, ds->closing ? -ESHUTDOWN : add_is_known(op, d));
+		return;
+	}
+	if (there && there != d) {
+		d->path = there->path;
+		there->path = was;
+	} else {
+		d->path = op->made->path;
+		op->made->path = was;
+	}
+	r = devices_list_save(ds);
+	if (r) {
+		if (there && there != d)
+			there->path = d->path;
+		else
+			op->made->path = d->path;
+		d->path = was;
+		snprintf(op->errmsg, sizeof(op->errmsg), "cannot write %.180s/devices: %s",
+			 ds->cfg.dir, err_text(r));
+		add_finish(op, r);
+		return;
+	}
+	log_info("a device is at another path than it was", "was=%s path=%s",
+		 there && there != d ? there->path : op->made->path, d->path);
+	d->add = op;
+	node_device_open_again(d);
+}
+
+void devices_add_opened(struct node_device *d, int status)
+{
+	struct devices_add *op = d->add;
+
+	d->add = NULL;
+	if (status)
+		snprintf(op->errmsg, sizeof(op->errmsg), "%s",
+			 *d->errmsg && status != -ESHUTDOWN ? d->errmsg : err_text(status));
+	else
+		op->device = d;
+	add_finish(op, status);
 }
 
 static void add_format(struct devices_add *op)
@@ -198,7 +281,7 @@ static int add_list(struct devices_add *op)
 	struct devices *ds = op->ds;
 	int r = ds->closing ? -ESHUTDOWN : 0;
 
-	if (!r && (path_is_listed(ds, op->path) || devices_by_uuid(ds, &op->made->uuid)))
+	if (!r && (device_at(ds, op->path) || devices_by_uuid(ds, &op->made->uuid)))
 		r = -EEXIST; /* two were added at once */
 	if (r)
 		return r;

@@ -11,6 +11,10 @@ void node_device_free(struct node_device *d);
 int node_device_name_ring(struct node_device *d);
 void node_device_on_event(void *arg, struct device *dev, const char *what, const char *text);
 void node_device_open(struct node_device *d);
+/* At once, for one that is ABSENT and waits to be tried again. */
+void node_device_open_again(struct node_device *d);
+/* d->add: the device is open, or not. */
+void devices_add_opened(struct node_device *d, int status);
 /* Closes what is open; then node_device_closed(). */
 void node_device_close(struct node_device *d);
 void node_device_closed(struct node_device *d); /* ends a remove */

@@ -39,6 +39,8 @@ enum { FILE_PIECE_BYTES_MAX = 1 << 30 }; /* at most this much in one call */
 /* ---- file_lock.c ---- */
 /* flock on fd: 0, or -E_IN_USE and who has it. */
 int file_lock(int fd, const char *path, char *errmsg);
+/* The same, but tries for up to a second. */
+int file_lock_wait(int fd, const char *path, char *errmsg);
 
 /* ---- dio_align.c ---- */
 /* What O_DIRECT on fd demands of offsets, lengths and addresses; 0 when the kernel does not say. */
@@ -47,6 +49,7 @@ uint32_t dio_align(int fd);
 /* ---- paths.c ---- */
 int path_unlink(struct ioe *e, const char *path);
 int path_rename(struct ioe *e, const char *from, const char *to);
+bool path_same(struct ioe *e, const char *a, const char *b);
 int path_mkdir(struct ioe *e, const char *path, uint32_t mode);
 /* Makes the name durable: syncs the directory that has it. */
 int directory_sync(const char *path);

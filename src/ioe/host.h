@@ -77,7 +77,7 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 	.file_open = file_open, .file_close = file_close, .file_info = file_info,                 \
 	.file_resize = file_resize, .file_reserve = file_reserve,                                 \
 	.file_used_bytes = file_used_bytes, .probe_signature = probe_signature,                   \
-	.unlink = path_unlink, .rename = path_rename, .mkdir = path_mkdir,                        \
+	.unlink = path_unlink, .rename = path_rename, .mkdir = path_mkdir, .same = path_same,     \
 	.file_load = small_file_load, .file_store = small_file_store, .shm_create = shm_create,   \
 	.shm_open = shm_map, .shm_close = shm_unmap, .listen = sock_listen, .sock_dup = sock_dup, \
 	.sock_close = sock_close

@@ -431,6 +431,11 @@ int ioe_rename(struct ioe *e, const char *from, const char *to)
 	return e->ops->rename(e, from, to);
 }
 
+bool ioe_path_same(struct ioe *e, const char *a, const char *b)
+{
+	return e->ops->same(e, a, b);
+}
+
 int ioe_mkdir(struct ioe *e, const char *path, uint32_t mode)
 {
 	return e->ops->mkdir(e, path, mode);

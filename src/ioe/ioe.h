@@ -194,6 +194,8 @@ enum ioe_open_flags {
 	 * ones): callers that expect a dying predecessor try again by timer. */
 	IOE_OPEN_LOCK = 1 << 2,
 	IOE_OPEN_BUFFERED = 1 << 3, /* no O_DIRECT */
+	/* With LOCK: waits for a holder that is dying, up to a second, and blocks meanwhile: for a program that starts. Not in simulation. */
+	IOE_OPEN_WAIT = 1 << 4,
 };
 
 struct ioe_file_info {
@@ -227,6 +229,8 @@ int ioe_probe_signature(struct ioe *e, const char *path, char *errmsg);
 int ioe_unlink(struct ioe *e, const char *path);
 int ioe_rename(struct ioe *e, const char *from, const char *to);
 int ioe_mkdir(struct ioe *e, const char *path, uint32_t mode); /* 0 also when it exists */
+/* Two names of one file or device; false when one of them leads nowhere. */
+bool ioe_path_same(struct ioe *e, const char *a, const char *b);
 /* Small files as a whole: at most 1 MiB. Reading: *ret_data is NUL-terminated and freed by mem_free. Writing: to a temporary name, fsync,
  * rename, fsync of the directory. */
 int ioe_file_load(struct ioe *e, const char *path, char **ret_data, size_t *ret_len);

@@ -49,6 +49,18 @@ int path_rename(struct ioe *e, const char *from, const char *to)
 	return r ? r : directory_sync(from);
 }
 
+bool path_same(struct ioe *e, const char *a, const char *b)
+{
+	struct stat x, y;
+
+	(void)e;
+	if (stat(a, &x) || stat(b, &y) || (x.st_mode & S_IFMT) != (y.st_mode & S_IFMT))
+		return false;
+	if (S_ISBLK(x.st_mode)) /* each may have its own node */
+		return x.st_rdev == y.st_rdev;
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int path_mkdir(struct ioe *e, const char *path, uint32_t mode)
 {
 	struct stat st;

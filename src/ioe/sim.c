@@ -435,6 +435,7 @@ const struct ioe_ops sim_ops = {
     .unlink = sim_unlink,
     .rename = sim_rename,
     .mkdir = sim_mkdir,
+    .same = sim_same,
     .file_load = sim_file_load,
     .file_store = sim_file_store,
     .shm_create = sim_shm_create,

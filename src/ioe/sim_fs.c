@@ -344,6 +344,13 @@ int sim_mkdir(struct ioe *e, const char *path, uint32_t mode)
 	return 0;
 }
 
+bool sim_same(struct ioe *e, const char *a, const char *b)
+{
+	struct sim_name *n = sim_name_find(sim_proc_of(e)->m, a);
+
+	return n && n == sim_name_find(sim_proc_of(e)->m, b);
+}
+
 int sim_file_load(struct ioe *e, const char *path, char **ret_data, size_t *ret_len)
 {
 	struct sim_name *n = sim_name_find(sim_proc_of(e)->m, path);

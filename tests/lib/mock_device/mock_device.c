@@ -138,6 +138,7 @@ static void open_over(struct delay *d)
 	struct device *dev;
 
 	op->status = 0;
+	op->found = (struct uuid){{0}};
 	op->errmsg[0] = '\0';
 	if (m->unopenable)
 		op->status = -EIO;
@@ -145,6 +146,11 @@ static void open_over(struct delay *d)
 		op->status = -ENOENT;
 	else if (op->cluster && !uuid_equal(op->cluster, &m->cluster))
 		op->status = -EPERM;
+	else {
+		op->found = m->uuid;
+		if (op->expected && !uuid_equal(op->expected, &m->uuid))
+			op->status = -E_FOREIGN;
+	}
 	if (op->status) {
 		snprintf(op->errmsg, sizeof(op->errmsg), "%s cannot be opened", op->path);
 		op->done(op);
