@@ -7,6 +7,7 @@
 #include "src/base/log.h"
 #include "src/base/mem.h"
 
+static int lock_take(struct node *n, char errmsg[ERRMSG_LEN]);
 static void on_ready(void *arg);
 static void on_config(void *arg, const Strata__Config *config);
 static void notice_who_left(struct node *n, const Strata__Config *config);
@@ -56,6 +57,9 @@ int node_init(struct node *n, const struct node_config *cfg, char errmsg[ERRMSG_
 	n->remote = (struct node_remote){remote_knows, remote_submit, remote_is_stable};
 	n->control.cfg.ioe = cfg->ioe; /* calls may be made before it is opened: they wait */
 	list_init(&n->devices.list);
+	r = lock_take(n, errmsg); /* before anything that another process may be using */
+	if (r)
+		return r;
 	r = node_store_init(&n->store, cfg->ioe, cfg->wait_ns);
 	if (!r) {
 		n->places = mem_zalloc_array(DEVICES_MAX + 1, sizeof(*n->places));
@@ -74,6 +78,27 @@ int node_init(struct node *n, const struct node_config *cfg, char errmsg[ERRMSG_
 		return r;
 	meta_client_init(&n->client, &n->control);
 	return 0;
+}
+
+/* DIR/lock, not DIR/identity, which is replaced when it is written. The lock ends with the process, however that ends. */
+static int lock_take(struct node *n, char errmsg[ERRMSG_LEN])
+{
+	const int how = IOE_OPEN_LOCK | IOE_OPEN_WAIT | IOE_OPEN_BUFFERED;
+	char *path = mem_printf("%s/lock", n->cfg.dir), why[ERRMSG_LEN] = "";
+	int r =
+	    path ? ioe_file_open(n->cfg.ioe, path, how | IOE_OPEN_CREATE, &n->lock, why) : -ENOMEM;
+
+	if (r == -EEXIST) {
+		why[0] = '\0';
+		r = ioe_file_open(n->cfg.ioe, path, how, &n->lock, why);
+	}
+	mem_free(path);
+	if (r == -E_IN_USE)
+		snprintf(errmsg, ERRMSG_LEN, "%.190s: another strata-noded runs on this directory",
+			 why);
+	else if (r)
+		snprintf(errmsg, ERRMSG_LEN, "%s", *why ? why : err_text(r));
+	return r;
 }
 
 int node_start(struct node *n, const char *const *nbd, uint32_t nbd_n, char errmsg[ERRMSG_LEN])
@@ -399,4 +424,7 @@ void node_free(struct node *n)
 		node_store_free(&n->store);
 	mem_free(n->places);
 	n->places = NULL;
+	if (n->lock) /* last: until here something of ours may be written */
+		ioe_file_close(n->cfg.ioe, n->lock);
+	n->lock = NULL;
 }

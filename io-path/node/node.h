@@ -48,6 +48,7 @@ struct node {
 	char peer_addrs[NODE_ADDRS_MAX][IOE_ADDR_MAX], nbd_addrs[NODE_ADDRS_MAX][IOE_ADDR_MAX];
 	const char *peer_list[NODE_ADDRS_MAX], *nbd_list[NODE_ADDRS_MAX];
 	uint32_t peer_addrs_n;
+	struct ioe_file *lock; /* of the directory: one process at a time */
 	bool started;
 	struct ioe_req nop;
 	void (*closed)(void *arg);

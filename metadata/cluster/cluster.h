@@ -114,9 +114,10 @@ struct cluster {
 	struct list sessions; /* of server.c; joined or not */
 	struct list
 	    joins; /* hellos, the first is being answered once the cluster is not STARTING any more */
-	struct list admits; /* devices that wait their turn */
-	struct list adds;   /* that wait for their device to serve */
-	bool joining, admitting;
+	struct list admits;   /* devices that wait their turn */
+	struct list adds;     /* that wait for their device to serve */
+	struct join *joining; /* who is being answered */
+	bool admitting;
 	uint32_t ops; /* asynchronous work of this module under way */
 	void (*stopped)(void *arg);
 	void *stopped_arg;

@@ -2,6 +2,12 @@
 /* join.c - a node says hello.
  *
  *   CHECK (at once) -> QUEUED -> NODE* -> RELEASE* -> DEVICES* -> WELCOME -> attach            (* commits; any -> refused)
+ *                        ^         |
+ *                        +-- RIVAL +  (another process with this identity is connected: the one that lives stays)
+ *
+ * RIVAL: a process that was killed, stopped or cut off leaves a connection behind that looks like one that works, and its successor shall not wait for
+ * that to time out; but a second process, or a copy of the node's directory, must not push out the first, or the two do so for ever. So the connection is
+ * asked for a sign of life. If none comes within a second it ends, and the newcomer takes the place. The same process that dials again needs no asking.
  *
  * One at a time, so that a node that dials twice is registered once. CHECK looks for a database that went back in time before anything is
  * answered to anybody; until the cluster has settled hellos only queue. RELEASE closes what earlier processes of the node had open: their
@@ -15,6 +21,9 @@
 #include "src/base/log.h"
 #include "src/base/mem.h"
 
+#define RIVAL_NS      1000000000ULL
+#define RIVAL_LOOK_NS 20000000ULL
+
 struct join {
 	struct list link;
 	struct cluster *c;
@@ -27,6 +36,10 @@ struct join {
 	struct metastore_change change;
 	struct codec_record record;
 	struct san_node_release release;
+	/* rival */
+	struct session *rival;
+	uint64_t rival_received_bytes, rival_until_ns;
+	struct ioe_req timer;
 	/* devices */
 	struct cluster_admit admit;
 	size_t device_i;
@@ -39,6 +52,9 @@ struct join {
 static int join_check(struct cluster *c, const Strata__Hello *m, char errmsg[ERRMSG_LEN]);
 static void join_next(struct cluster *c);
 static void join_node(struct join *j);
+static void join_rival(struct join *j, struct session *rival);
+static void join_rival_look(struct ioe_req *req);
+static void join_rival_done(struct join *j, bool lives);
 static void join_node_done(struct san_req *req);
 static void join_release(struct join *j);
 static void join_release_done(struct san_req *req);
@@ -159,7 +175,7 @@ static void join_next(struct cluster *c)
 		struct join *j = list_first(&c->joins, struct join, link);
 
 		list_del(&j->link);
-		c->joining = true;
+		c->joining = j;
 		if (c->state == CLUSTER_SERVING && conn_is_up(&j->s->conn))
 			join_node(j);
 		else
@@ -208,7 +224,12 @@ static void join_node(struct join *j)
 	}
 	if (n) {
 		struct session *old = n->session;
+		struct uuid start = control_get_uuid(j->msg->process);
 
+		if (old && conn_is_up(&old->conn) && !uuid_equal(&start, &n->start)) {
+			join_rival(j, old);
+			return;
+		}
 		if (old) { /* it dialed again before we noticed that the old link was gone */
 			cluster_node_lost(c, n);
 			old->node = NULL;
@@ -241,6 +262,59 @@ static void join_node(struct join *j)
 	j->records.changes_n = 1;
 	j->records.req.done = join_node_done;
 	san_records(c->san, &j->records);
+}
+
+/* Others join meanwhile. */
+static void join_rival(struct join *j, struct session *rival)
+{
+	struct cluster *c = j->c;
+
+	j->rival = session_get(rival);
+	j->rival_received_bytes = j->rival->conn.link.received_bytes;
+	j->rival_until_ns = ioe_now_ns(c->ioe) + RIVAL_NS;
+	conn_probe(&j->rival->conn);
+	ioe_timer(c->ioe, &j->timer, ioe_now_ns(c->ioe) + RIVAL_LOOK_NS, join_rival_look);
+	c->joining = NULL;
+	join_next(c);
+}
+
+static void join_rival_look(struct ioe_req *req)
+{
+	struct join *j = container_of(req, struct join, timer);
+	struct cluster *c = j->c;
+	struct conn *rival = &j->rival->conn;
+	uint64_t now_ns = ioe_now_ns(c->ioe);
+
+	if (session_is_joined(j->rival) && c->state == CLUSTER_SERVING &&
+	    rival->link.received_bytes == j->rival_received_bytes && now_ns < j->rival_until_ns) {
+		ioe_timer(c->ioe, &j->timer, now_ns + RIVAL_LOOK_NS, join_rival_look);
+		return;
+	}
+	join_rival_done(j, session_is_joined(j->rival) &&
+			       rival->link.received_bytes != j->rival_received_bytes);
+}
+
+static void join_rival_done(struct join *j, bool lives)
+{
+	struct cluster *c = j->c;
+	struct session *rival = j->rival;
+	char errmsg[ERRMSG_LEN];
+
+	snprintf(errmsg, sizeof(errmsg),
+		 "node %s is connected already, from %.60s: two processes, or a copy of its data "
+		 "directory, use one identity",
+		 j->msg->name, rival->peer);
+	j->rival = NULL;
+	if (!lives) { /* from the beginning: somebody else may have taken the place meanwhile */
+		session_break(rival, -ETIMEDOUT);
+		list_push_front(&c->joins, &j->link);
+	}
+	session_put(rival);
+	if (!lives) {
+		join_next(c);
+		return;
+	}
+	join_refuse(j, -E_IN_USE, errmsg);
 }
 
 static void join_node_done(struct san_req *req)
@@ -394,13 +468,14 @@ static void join_free(struct join *j)
 {
 	struct cluster *c = j->c;
 
+	if (c->joining == j)
+		c->joining = NULL;
 	control_free(&j->msg->base);
 	session_put(j->s);
 	mem_free(j->verdicts);
 	mem_free(j->verdict_list);
 	mem_free(j->errmsgs);
 	mem_free(j);
-	c->joining = false;
 	join_next(c);
 	cluster_op_end(c);
 }

@@ -135,8 +135,8 @@ void session_refuse(struct session *s, uint64_t id, int status, const char *errm
 	m.error = (char *)(uintptr_t)control_error(status);
 	m.errmsg = (char *)(uintptr_t)errmsg;
 	if (status != -ESHUTDOWN)
-		log_warn("a node is not welcome", "peer=%s error=%s %s", s->peer, err_name(status),
-			 errmsg);
+		log_limited(LOG_WARN, ioe_now_ns(s->cluster->ioe), "a node is not welcome",
+			    "peer=%s error=%s %s", s->peer, err_name(status), errmsg);
 	session_answer(s, CONTROL_HELLO, id, &m.base); /* the node hangs up when it has read it */
 }
 

@@ -42,7 +42,8 @@ int file_open(struct ioe *e, const char *path, int flags, struct ioe_file **ret_
 	if (r)
 		goto err_free;
 	if (flags & IOE_OPEN_LOCK) {
-		r = file_lock(f->fd, path, errmsg);
+		r = flags & IOE_OPEN_WAIT ? file_lock_wait(f->fd, path, errmsg)
+					  : file_lock(f->fd, path, errmsg);
 		if (r)
 			goto err_close;
 	}

@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 #include "src/ioe/file.h"
 
@@ -55,4 +56,18 @@ int file_lock(int fd, const char *path, char *errmsg)
 	else if (errmsg)
 		snprintf(errmsg, ERRMSG_LEN, "%s is in use by another process", path);
 	return -E_IN_USE;
+}
+
+int file_lock_wait(int fd, const char *path, char *errmsg)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	int r = file_lock(fd, path, errmsg);
+
+	for (int tries = 0; r == -E_IN_USE && tries < 100; tries++) {
+		nanosleep(&pause, NULL);
+		r = file_lock(fd, path, errmsg);
+	}
+	if (!r && errmsg)
+		errmsg[0] = '\0';
+	return r;
 }

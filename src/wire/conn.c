@@ -248,6 +248,12 @@ void conn_call_forget(struct conn *c, struct conn_call *call)
 
 /* ---- keepalive --------------------------------------------------------------------------------------------------------------- */
 
+void conn_probe(struct conn *c)
+{
+	if (conn_is_up(c))
+		say(c, FRAME_PING, NULL, 0);
+}
+
 static void timer_set(struct conn *c)
 {
 	uint64_t at = ioe_now_ns(c->link.ioe) + c->keepalive_ns;

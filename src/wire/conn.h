@@ -73,6 +73,9 @@ static inline bool conn_is_up(const struct conn *c)
 	return c->state == CONN_UP && !c->link.failure;
 }
 
+/* Asks for a sign of life: when c->link.received_bytes has not moved some time after, the peer does not run or cannot be reached. */
+void conn_probe(struct conn *c);
+
 /* It has not proved yet who it is. When a server has no room for another connection, the oldest of these may go. */
 static inline bool conn_is_joining(const struct conn *c)
 {

@@ -141,6 +141,35 @@ static void a_node_of_another_cluster_is_refused(void **state)
 	cworld_free(&w);
 }
 
+/* A copy of a node's directory on another machine: refused while the first one lives, and not a second longer. */
+static void a_copy_of_a_node_waits_for_its_end(void **state)
+{
+	struct uuid first;
+	size_t len;
+	char *text;
+
+	(void)state;
+	begin(5, 1);
+	first = w.nodes[1].node->control.process;
+	assert_int_equal(ioe_file_load(w.nodes[1].e, "/node1/identity", &text, &len), 0);
+	w.nodes[2].e = sim_process_new(w.nodes[2].m, "copy", NULL, NULL);
+	assert_int_equal(ioe_mkdir(w.nodes[2].e, "/node2", 0700), 0);
+	assert_int_equal(ioe_file_store(w.nodes[2].e, "/node2/identity", text, len, 0600), 0);
+	mem_free(text);
+	ioe_free(w.nodes[2].e);
+	cworld_node_begin(&w, 2);
+	cworld_run(&w, 10 * SEC);
+	assert_false(w.nodes[2].ready);
+	assert_non_null(strstr(w.nodes[2].node->control.refusal, "connected already"));
+	expect_state("1", "ok"); /* which noticed nothing */
+	assert_true(uuid_equal(&cluster_node_by_no(&w.metad->cluster, 1)->start, &first));
+	assert_int_equal(w.nodes[1].node->control.session, 1);
+	cworld_node_kill(&w, 1);
+	cworld_run(&w, 5 * SEC);
+	assert_true(w.nodes[2].ready);
+	cworld_free(&w);
+}
+
 static void adding_a_device_can_be_repeated(void **state)
 {
 	json_t *answer;
@@ -1149,6 +1178,7 @@ int main(void)
 	    cmocka_unit_test(a_node_joins_and_serves_devices),
 	    cmocka_unit_test(everybody_finds_everything_again),
 	    cmocka_unit_test(a_node_of_another_cluster_is_refused),
+	    cmocka_unit_test(a_copy_of_a_node_waits_for_its_end),
 	    cmocka_unit_test(adding_a_device_can_be_repeated),
 	    cmocka_unit_test(a_device_is_added_once_whoever_dies),
 	    cmocka_unit_test(a_volume_is_opened_and_mapped),
