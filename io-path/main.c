@@ -133,6 +133,15 @@ static int default_addr(struct config_list *list, const char *file)
 	return config_list_default(list, mem_printf("unix:%s/%s", data, file));
 }
 
+static int make_absolute(struct config_list *list)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < list->n && !r; i++)
+		r = ioe_addr_make_absolute(&list->items[i]);
+	return r;
+}
+
 static int defaults(char errmsg[ERRMSG_LEN])
 {
 	char host[NAME_LEN_MAX + 1] = "node";
@@ -144,11 +153,21 @@ static int defaults(char errmsg[ERRMSG_LEN])
 	if (!r)
 		r = default_text(&runtime_dir, mem_printf("/dev/shm/strata-%u", getuid()));
 	if (!r)
+		r = ioe_path_make_absolute(&data);
+	if (!r)
+		r = ioe_path_make_absolute(&runtime_dir);
+	if (!r)
+		r = make_absolute(&metad);
+	if (!r)
+		r = make_absolute(&nbd);
+	if (!r)
+		r = make_absolute(&peer);
+	if (!r)
 		r = default_addr(&nbd, "nbd.sock");
 	if (!r)
 		r = default_addr(&peer, "peer.sock");
 	if (r)
-		snprintf(errmsg, ERRMSG_LEN, "memory is short");
+		snprintf(errmsg, ERRMSG_LEN, "cannot make the paths absolute: %s", err_text(r));
 	if (!r && !name_is_valid(name)) {
 		snprintf(errmsg, ERRMSG_LEN,
 			 "'%.80s' is no name: letters, digits, '.', '_' and '-', at most %d", name,
@@ -212,9 +231,11 @@ static int prepare(char errmsg[ERRMSG_LEN])
 		return r;
 	}
 	r = ioe_mkdir(g.ioe, runtime_dir, 0700);
-	if (r)
+	if (r) {
 		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", runtime_dir, err_text(r));
-	return r;
+		return r;
+	}
+	return ioe_dir_check_private(g.ioe, runtime_dir, errmsg);
 }
 
 static int make_node(char errmsg[ERRMSG_LEN])

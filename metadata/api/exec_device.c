@@ -127,13 +127,15 @@ void exec_device_add(struct exec *x)
 	cluster_device_add(&op->add);
 }
 
-static const char *add_hint(int status)
+static const char *add_hint(int status, bool has_size)
 {
 	switch (status) {
 	case -E_FOREIGN:
 		return "If what is on it may be destroyed: --force.";
 	case -ENOENT:
-		return "For a new file, say how large it is to be: --size SIZE (size_bytes).";
+		return has_size
+			   ? "Make its directory first."
+			   : "For a new file, say how large it is to be: --size SIZE (size_bytes).";
 	case -E_IN_USE:
 		return "Unmount it, or stop what uses it.";
 	case -E_DEVICE_GONE:
@@ -148,7 +150,8 @@ static void add_done(struct cluster_device_add *add)
 	struct exec_add *op = container_of(add, struct exec_add, add);
 
 	if (add->status)
-		exec_fail_status(&op->x, add->status, add_hint(add->status), add->errmsg);
+		exec_fail_status(&op->x, add->status, add_hint(add->status, add->size_bytes > 0),
+				 add->errmsg);
 	else
 		exec_answer(&op->x, 201, exec_device_json(add->c, add->device));
 }

@@ -50,6 +50,7 @@ struct ioe_ops {
 	int (*unlink)(struct ioe *e, const char *path);
 	int (*rename)(struct ioe *e, const char *from, const char *to);
 	int (*mkdir)(struct ioe *e, const char *path, uint32_t mode);
+	int (*check_private)(struct ioe *e, const char *path, char *errmsg);
 	bool (*same)(struct ioe *e, const char *a, const char *b);
 	int (*file_load)(struct ioe *e, const char *path, char **ret_data, size_t *ret_len);
 	int (*file_store)(struct ioe *e, const char *path, const void *data, size_t len,

@@ -88,8 +88,15 @@ static int description_open(const char *path, int flags, int *ret_fd, char *errm
 				 "%s is in use: mounted, or held by another program", path);
 		return -E_IN_USE;
 	}
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		int r = -errno;
+
+		if (errmsg && r == -EEXIST && stat(path, &st))
+			snprintf(errmsg, ERRMSG_LEN, "%s is a link that leads nowhere", path);
+		else if (errmsg && r == -ENOENT && flags & IOE_OPEN_CREATE)
+			snprintf(errmsg, ERRMSG_LEN, "the directory of %s does not exist", path);
+		return r;
+	}
 	*ret_fd = fd;
 	return 0;
 }

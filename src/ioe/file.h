@@ -49,6 +49,7 @@ uint32_t dio_align(int fd);
 /* ---- paths.c ---- */
 int path_unlink(struct ioe *e, const char *path);
 int path_rename(struct ioe *e, const char *from, const char *to);
+int path_check_private(struct ioe *e, const char *path, char *errmsg);
 bool path_same(struct ioe *e, const char *a, const char *b);
 int path_mkdir(struct ioe *e, const char *path, uint32_t mode);
 /* Makes the name durable: syncs the directory that has it. */

@@ -78,8 +78,9 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 	.file_resize = file_resize, .file_reserve = file_reserve,                                 \
 	.file_used_bytes = file_used_bytes, .probe_signature = probe_signature,                   \
 	.unlink = path_unlink, .rename = path_rename, .mkdir = path_mkdir, .same = path_same,     \
-	.file_load = small_file_load, .file_store = small_file_store, .shm_create = shm_create,   \
-	.shm_open = shm_map, .shm_close = shm_unmap, .listen = sock_listen, .sock_dup = sock_dup, \
+	.check_private = path_check_private, .file_load = small_file_load,                        \
+	.file_store = small_file_store, .shm_create = shm_create, .shm_open = shm_map,            \
+	.shm_close = shm_unmap, .listen = sock_listen, .sock_dup = sock_dup,                      \
 	.sock_close = sock_close
 
 /* Cancels what has not reached the engine's kernel: true when r is completed now. */

@@ -431,6 +431,11 @@ int ioe_rename(struct ioe *e, const char *from, const char *to)
 	return e->ops->rename(e, from, to);
 }
 
+int ioe_dir_check_private(struct ioe *e, const char *path, char errmsg[ERRMSG_LEN])
+{
+	return e->ops->check_private(e, path, errmsg);
+}
+
 bool ioe_path_same(struct ioe *e, const char *a, const char *b)
 {
 	return e->ops->same(e, a, b);

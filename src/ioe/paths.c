@@ -49,6 +49,70 @@ int path_rename(struct ioe *e, const char *from, const char *to)
 	return r ? r : directory_sync(from);
 }
 
+static int absolute(char **text, size_t prefix)
+{
+	char dir[4096], *made;
+	const char *path;
+
+	if (!*text || (*text)[prefix] == '/')
+		return 0;
+	if (!getcwd(dir, sizeof(dir)))
+		return -errno;
+	path = *text + prefix;
+	while (path[0] == '.' && path[1] == '/')
+		path += 2;
+	if (!strcmp(path, "."))
+		path = "";
+	made = mem_printf("%.*s%s%s%s", (int)prefix, *text, strcmp(dir, "/") ? dir : "",
+			  *path ? "/" : "", path);
+	if (!made)
+		return -ENOMEM;
+	mem_free(*text);
+	*text = made;
+	return 0;
+}
+
+int ioe_path_make_absolute(char **path)
+{
+	return absolute(path, 0);
+}
+
+int ioe_addr_make_absolute(char **addr)
+{
+	return *addr && !strncmp(*addr, "unix:", 5) ? absolute(addr, 5) : 0;
+}
+
+/* The name itself must be ours too: a link of somebody else's leads wherever he likes, and later elsewhere. */
+int path_check_private(struct ioe *e, const char *path, char *errmsg)
+{
+	uint32_t euid = geteuid();
+	struct stat name, dir;
+
+	(void)e;
+	if (lstat(path, &name) || stat(path, &dir)) {
+		int r = -errno;
+
+		snprintf(errmsg, ERRMSG_LEN, "cannot use %.150s: %s", path, err_text(r));
+		return r;
+	}
+	if (!S_ISDIR(dir.st_mode)) {
+		snprintf(errmsg, ERRMSG_LEN, "%.180s is no directory", path);
+		return -ENOTDIR;
+	}
+	if (name.st_uid != euid || dir.st_uid != euid) {
+		snprintf(errmsg, ERRMSG_LEN, "%.150s belongs to user %u, not to %u who runs this",
+			 path, name.st_uid != euid ? name.st_uid : dir.st_uid, euid);
+		return -EPERM;
+	}
+	if (dir.st_mode & (S_IWGRP | S_IWOTH)) {
+		snprintf(errmsg, ERRMSG_LEN,
+			 "others can write to %.150s (mode %04o): chmod 700 makes it private", path,
+			 dir.st_mode & 07777);
+		return -EPERM;
+	}
+	return 0;
+}
+
 bool path_same(struct ioe *e, const char *a, const char *b)
 {
 	struct stat x, y;

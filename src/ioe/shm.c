@@ -21,7 +21,7 @@ static int map(int fd, size_t len_bytes, struct ioe_shm *ret_shm)
 /* The pages are taken now: a full tmpfs is an error here and not a SIGBUS at the first store. */
 int shm_create(struct ioe *e, const char *path, size_t len_bytes, struct ioe_shm *ret_shm)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int r;
 
 	(void)e;
@@ -40,7 +40,7 @@ int shm_create(struct ioe *e, const char *path, size_t len_bytes, struct ioe_shm
 
 int shm_map(struct ioe *e, const char *path, struct ioe_shm *ret_shm)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 	int r;
 

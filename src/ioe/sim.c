@@ -436,6 +436,7 @@ const struct ioe_ops sim_ops = {
     .rename = sim_rename,
     .mkdir = sim_mkdir,
     .same = sim_same,
+    .check_private = sim_check_private,
     .file_load = sim_file_load,
     .file_store = sim_file_store,
     .shm_create = sim_shm_create,

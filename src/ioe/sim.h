@@ -228,6 +228,7 @@ uint64_t sim_file_used_bytes(struct ioe *e, struct ioe_file *f);
 int sim_probe_signature(struct ioe *e, const char *path, char *errmsg);
 int sim_unlink(struct ioe *e, const char *path);
 int sim_rename(struct ioe *e, const char *from, const char *to);
+int sim_check_private(struct ioe *e, const char *path, char *errmsg);
 bool sim_same(struct ioe *e, const char *a, const char *b);
 int sim_mkdir(struct ioe *e, const char *path, uint32_t mode);
 int sim_file_load(struct ioe *e, const char *path, char **ret_data, size_t *ret_len);

@@ -344,6 +344,17 @@ int sim_mkdir(struct ioe *e, const char *path, uint32_t mode)
 	return 0;
 }
 
+/* A machine of the simulation has one user. */
+int sim_check_private(struct ioe *e, const char *path, char *errmsg)
+{
+	struct sim_name *n = sim_name_find(sim_proc_of(e)->m, path);
+
+	if (n && n->kind == SIM_DIR)
+		return 0;
+	say(errmsg, "%s is no directory", path);
+	return n ? -ENOTDIR : -ENOENT;
+}
+
 bool sim_same(struct ioe *e, const char *a, const char *b)
 {
 	struct sim_name *n = sim_name_find(sim_proc_of(e)->m, a);

@@ -46,7 +46,7 @@ wait_until() {
 # cluster_start [OPTION]...: `strata up` in $dir/c; sets up_pid, ready (the JSON), uri (of node 1: append a volume's name by uri_of)
 cluster_start() {
 	for p in strata-metad strata-noded; do [ -x "$top/build/bin/$p" ] || skip "$p is not built"; done
-	mkdir -p "$dir/c" "$dir/rt"
+	mkdir -p "$dir/c" "$dir/rt" && chmod go-w "$dir/rt"
 	: >"$dir/ready"
 	strata up --data "$dir/c" --runtime-dir "$dir/rt" ${STRATA_ENGINE:+--engine "$STRATA_ENGINE"} "$@" >"$dir/ready" 2>>"$dir/up.log" &
 	up_pid=$!
