@@ -5,8 +5,8 @@
  *
  * On SIGTERM everybody who is connected gets the answers to what was asked. What then still waits for the metadata server or for another node gets
  * five seconds, and fails after that, so that the process ends. Exit 1: failed, 2: used wrongly. */
-#include <jansson.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,15 +133,6 @@ static int default_addr(struct config_list *list, const char *file)
 	return config_list_default(list, mem_printf("unix:%s/%s", data, file));
 }
 
-static int make_absolute(struct config_list *list)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; i < list->n && !r; i++)
-		r = ioe_addr_make_absolute(&list->items[i]);
-	return r;
-}
-
 static int defaults(char errmsg[ERRMSG_LEN])
 {
 	char host[NAME_LEN_MAX + 1] = "node";
@@ -157,11 +148,11 @@ static int defaults(char errmsg[ERRMSG_LEN])
 	if (!r)
 		r = ioe_path_make_absolute(&runtime_dir);
 	if (!r)
-		r = make_absolute(&metad);
+		r = ioe_addrs_make_absolute(metad.items, metad.n);
 	if (!r)
-		r = make_absolute(&nbd);
+		r = ioe_addrs_make_absolute(nbd.items, nbd.n);
 	if (!r)
-		r = make_absolute(&peer);
+		r = ioe_addrs_make_absolute(peer.items, peer.n);
 	if (!r)
 		r = default_addr(&nbd, "nbd.sock");
 	if (!r)

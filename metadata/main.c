@@ -95,15 +95,6 @@ static int default_addr(struct config_list *list, const char *name)
 	return config_list_default(list, mem_printf("unix:%s/run/%s", data, name));
 }
 
-static int make_absolute(struct config_list *list)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; i < list->n && !r; i++)
-		r = ioe_addr_make_absolute(&list->items[i]);
-	return r;
-}
-
 static int load_key(char errmsg[ERRMSG_LEN])
 {
 	char path[ADDR_TEXT];
@@ -158,9 +149,9 @@ static int prepare(char errmsg[ERRMSG_LEN])
 	int r = ioe_path_make_absolute(&data);
 
 	if (!r)
-		r = make_absolute(&api);
+		r = ioe_addrs_make_absolute(api.items, api.n);
 	if (!r)
-		r = make_absolute(&rpc);
+		r = ioe_addrs_make_absolute(rpc.items, rpc.n);
 	if (r)
 		snprintf(errmsg, ERRMSG_LEN, "cannot make the paths absolute: %s", err_text(r));
 	if (!r)

@@ -6,7 +6,8 @@
  * A stretch that cannot be read is read block by block; a block that cannot be read stays in doubt until a client or the next start of the
  * device reads it, for only then can be said what it is. Requests of clients overlapping the stretch wait as for any read of theirs. A block
  * that is no data, or matches, is verified. One that does not match is what the power loss left of an unfinished write: with a single copy
- * there is nothing better, so its bytes are accepted, by a record, and counted. When no block of the slot is doubtful any more it is like any other active slot, and retires. */
+ * there is nothing better, so its bytes are accepted, by a record, and counted. When no block of the slot is doubtful any more it is like any
+ * other active slot, and retires. */
 #include "io-path/device/verify.h"
 
 #include "io-path/device/dev.h"

@@ -162,7 +162,8 @@ static void add_known(struct devices_add *op, struct node_device *d)
 {
 	struct devices *ds = op->ds;
 	struct node_device *there = device_at(ds, op->path);
-	char *was = d->path;
+	/* who is to have the path that d leaves */
+	char *was = d->path, **left = there && there != d ? &there->path : &op->made->path;
 	int r;
 
 	if (ds->closing || d->remove || d->state != NODE_DEVICE_ABSENT ||
@@ -170,27 +171,18 @@ static void add_known(struct devices_add *op, struct node_device *d)
 		add_finish(op, ds->closing ? -ESHUTDOWN : add_is_known(op, d));
 		return;
 	}
-	if (there && there != d) {
-		d->path = there->path;
-		there->path = was;
-	} else {
-		d->path = op->made->path;
-		op->made->path = was;
-	}
+	d->path = *left;
+	*left = was;
 	r = devices_list_save(ds);
 	if (r) {
-		if (there && there != d)
-			there->path = d->path;
-		else
-			op->made->path = d->path;
+		*left = d->path;
 		d->path = was;
 		snprintf(op->errmsg, sizeof(op->errmsg), "cannot write %.180s/devices: %s",
 			 ds->cfg.dir, err_text(r));
 		add_finish(op, r);
 		return;
 	}
-	log_info("a device is at another path than it was", "was=%s path=%s",
-		 there && there != d ? there->path : op->made->path, d->path);
+	log_info("a device is at another path than it was", "was=%s path=%s", was, d->path);
 	d->add = op;
 	node_device_open_again(d);
 }

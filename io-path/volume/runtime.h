@@ -316,8 +316,8 @@ struct vol_walk {
 	uint32_t block, blocks_n;
 	uint8_t *buf;	    /* READ */
 	uint32_t depth;	    /* of the chain: what is above was asked */
-	uint32_t at, run_n; /* blocks being asked for now, counted from `block` */
-	bool full;	    /* holes of the entry asked now are damage */
+	uint32_t at, run_n; /* blocks of the request under way, counted from `block` */
+	bool full;	    /* holes of the entry that it asks are damage */
 	void (*then)(struct vol_piece *p, int status);
 };
 

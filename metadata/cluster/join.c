@@ -137,8 +137,8 @@ bool cluster_knows_commit(struct cluster *c, const struct cluster_node *node, co
 	cluster_refuse(c,
 		       "The metadata went back in time: it ends at commit %" PRIu64
 		       ", but device %u of node %s has heard of commit %" PRIu64
-		       ". Stop the server, then put the newest database back, or use "
-		       "rebuild-metadata.",
+		       ". Stop the server, then put the newest database back: "
+		       "strata meta restore.",
 		       last, i->number, name, i->commit);
 	return false;
 }

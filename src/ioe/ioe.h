@@ -233,10 +233,10 @@ int ioe_mkdir(struct ioe *e, const char *path, uint32_t mode); /* 0 also when it
 int ioe_dir_check_private(struct ioe *e, const char *path, char errmsg[ERRMSG_LEN]);
 /* Two names of one file or device; false when one of them leads nowhere. */
 bool ioe_path_same(struct ioe *e, const char *a, const char *b);
-/* Makes a path (mem_*, or NULL), or that of a "unix:PATH" address, independent of the working directory: it may be told to other processes. What is
- * neither stays as it is. The old text is freed. */
+/* Makes a path (mem_*, or NULL), or those of the "unix:PATH" addresses in a list, independent of the working directory: they may be told to other
+ * processes. Other addresses stay as they are. The old texts are freed. */
 int ioe_path_make_absolute(char **path);
-int ioe_addr_make_absolute(char **addr);
+int ioe_addrs_make_absolute(char **addrs, uint32_t n);
 /* Small files as a whole: at most 1 MiB. Reading: *ret_data is NUL-terminated and freed by mem_free. Writing: to a temporary name, fsync,
  * rename, fsync of the directory. */
 int ioe_file_load(struct ioe *e, const char *path, char **ret_data, size_t *ret_len);

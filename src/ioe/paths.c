@@ -77,9 +77,14 @@ int ioe_path_make_absolute(char **path)
 	return absolute(path, 0);
 }
 
-int ioe_addr_make_absolute(char **addr)
+int ioe_addrs_make_absolute(char **addrs, uint32_t n)
 {
-	return *addr && !strncmp(*addr, "unix:", 5) ? absolute(addr, 5) : 0;
+	int r = 0;
+
+	for (uint32_t i = 0; i < n && !r; i++)
+		if (!strncmp(addrs[i], "unix:", 5))
+			r = absolute(&addrs[i], 5);
+	return r;
 }
 
 /* The name itself must be ours too: a link of somebody else's leads wherever he likes, and later elsewhere. */

@@ -192,9 +192,8 @@ void conn_settle(struct nbd_conn *c)
 	if (c->state == CONN_DRAINING && conn_is_answered(c))
 		conn_shut(c);
 	else if (c->state == CONN_DRAINING && c->in_flight == 0 && !c->deadline_ns)
-		conn_deadline(
-		    c, ioe_now_ns(c->ioe) +
-			   c->server->limits.drain_ns); /* it is the client that we wait for now */
+		/* only the client has something left to do */
+		conn_deadline(c, ioe_now_ns(c->ioe) + c->server->limits.drain_ns);
 	if (c->state == CONN_CLOSING && c->pending == 0)
 		conn_end(c);
 }
