@@ -381,6 +381,8 @@ static void *pingpong_post(void *arg)
 		for (int spins = 0; p->seen < i && !p->over; spins++)
 			if (spins > 5000)
 				sched_yield();
+		if (p->seen < i)
+			break; /* it is posted still */
 		for (volatile int pause = i * 7 % 1500; pause > 0; pause--)
 			;
 		p->msg.fn = pingpong_seen;
