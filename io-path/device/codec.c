@@ -139,7 +139,8 @@ static bool layer_is_sane(const struct fmt_rec_layer *r, uint32_t len)
 	uint32_t names;
 
 	if (len < sizeof(*r) || r->name_len == 0 || r->name_len > NAME_LEN_MAX ||
-	    r->snapshot_len > NAME_LEN_MAX || get_le16(r->reserved) != 0)
+	    r->snapshot_len > NAME_LEN_MAX || get_le16(r->reserved) != 0 ||
+	    !fmt_layer_flags_are_sane(get_le32(r->flags)))
 		return false;
 	names = (uint32_t)r->name_len + r->snapshot_len;
 	return len == fmt_layer_len(r->name_len, r->snapshot_len) && get_le32(r->layer) != 0 &&

@@ -234,8 +234,8 @@ static struct fmt_rec_layer *layer_encode(const struct device_layer *l)
 
 static bool layer_is_sane(const struct device_layer *l)
 {
-	return l->layer && l->name[0] && memchr(l->name, 0, sizeof(l->name)) &&
-	       memchr(l->snapshot, 0, sizeof(l->snapshot));
+	return l->layer && fmt_layer_flags_are_sane(l->flags) && l->name[0] &&
+	       memchr(l->name, 0, sizeof(l->name)) && memchr(l->snapshot, 0, sizeof(l->snapshot));
 }
 
 void device_layer_put(struct device *dev, const struct device_layer *layer,

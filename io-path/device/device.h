@@ -106,12 +106,11 @@ void device_epoch(struct device *dev, struct device_epoch_req *r);
 struct device_layer {
 	layer_id layer, parent;
 	volume_id volume;
-	uint32_t flags; /* DEVICE_LAYER_* */
+	uint32_t flags; /* FMT_LAYER_* of format.h; others: -EINVAL */
 	uint64_t size_bytes, commit;
 	char name[NAME_LEN_MAX + 1];	 /* of the volume */
 	char snapshot[NAME_LEN_MAX + 1]; /* "" for a head */
 };
-enum { DEVICE_LAYER_DELETED = 1 << 0, DEVICE_LAYER_FROZEN = 1 << 1 };
 /* -ENOSPC when the registry is full. The record is copied at the call. */
 void device_layer_put(struct device *dev, const struct device_layer *layer,
 		      void (*done)(void *arg, int status), void *arg);

@@ -19,7 +19,7 @@
 
 enum {
 	FMT_PAGE = 4096,
-	FMT_VERSION = 1,
+	FMT_VERSION = 2,	 /* 1 was never released */
 	FMT_SLOTS_PER_PAGE = 32, /* slot entries in a slot-entry page */
 	FMT_VALUES_PER_PAGE =
 	    1024,	       /* block values in a table page: 4 slots of 1 MiB, or 1 of 4 MiB */
@@ -249,6 +249,20 @@ struct fmt_rec_epoch {
 	struct le64 epoch, commit;
 	struct le32 head;
 };
+/* Of a LAYER record: what the volume is like beside its names and size, so that the devices alone can bring it back. */
+enum fmt_layer_flags {
+	FMT_LAYER_DELETED = 1 << 0,
+	FMT_LAYER_FROZEN = 1 << 1,
+	FMT_LAYER_SECTOR_512 = 1 << 2, /* else 4096 */
+	FMT_LAYER_CACHE_SHIFT = 4, /* write cache, 2 bits: 0 auto, 1 writeback, 2 writethrough */
+};
+static inline bool fmt_layer_flags_are_sane(uint32_t flags)
+{
+	uint32_t known = FMT_LAYER_DELETED | FMT_LAYER_FROZEN | FMT_LAYER_SECTOR_512;
+
+	return (flags & ((1u << FMT_LAYER_CACHE_SHIFT) - 1) & ~known) == 0 &&
+	       flags >> FMT_LAYER_CACHE_SHIFT <= 2;
+}
 struct fmt_rec_layer {
 	struct fmt_record h;
 	struct le32 layer, parent, volume, flags;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "io-path/device/format.h"
 #include "io-path/node/meta_client.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
@@ -86,7 +87,12 @@ void push_records(struct control *c, struct push *p)
 		records_finish(op);
 }
 
-/* Labels that a record without a name or snapshot leaves empty. */
+static_assert((int)CONTROL_LAYER_DELETED == (int)FMT_LAYER_DELETED &&
+		  (int)CONTROL_LAYER_FROZEN == (int)FMT_LAYER_FROZEN &&
+		  (int)CONTROL_LAYER_SECTOR_512 == (int)FMT_LAYER_SECTOR_512 &&
+		  (int)CONTROL_LAYER_CACHE_SHIFT == (int)FMT_LAYER_CACHE_SHIFT,
+	      "flags are passed on as they are");
+
 static void layer_of(const Strata__LayerRecord *r, struct device_layer *ret_layer)
 {
 	*ret_layer = (struct device_layer){

@@ -251,8 +251,10 @@ void cluster_layer_describe(const struct san_layer *l, Strata__LayerRecord *ret_
 	ret_r->layer = l->layer;
 	ret_r->parent = l->parent;
 	ret_r->volume = l->volume;
-	ret_r->flags =
-	    (l->frozen ? CONTROL_LAYER_FROZEN : 0) | (l->deleted ? CONTROL_LAYER_DELETED : 0);
+	ret_r->flags = (l->frozen ? CONTROL_LAYER_FROZEN : 0) |
+		       (l->deleted ? CONTROL_LAYER_DELETED : 0) |
+		       (l->sector_bytes == 512 ? CONTROL_LAYER_SECTOR_512 : 0) |
+		       (uint32_t)l->write_cache << CONTROL_LAYER_CACHE_SHIFT;
 	ret_r->size_bytes = l->size_bytes;
 	ret_r->commit = l->commit;
 	ret_r->name = (char *)(uintptr_t)l->name;

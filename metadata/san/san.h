@@ -294,6 +294,8 @@ struct san_layer {
 	bool frozen;
 	bool deleted; /* its volume is being deleted */
 	uint64_t size_bytes;
+	uint32_t sector_bytes; /* of the volume, as is the write cache */
+	enum san_write_cache write_cache;
 	uint64_t commit;		 /* of the last change of what is above or of a name */
 	uint64_t chunks_n;		 /* slots it holds */
 	char name[NAME_LEN_MAX + 1];	 /* of the volume */

@@ -343,6 +343,7 @@ static enum exec set_exec(struct san *s, struct san_req *req)
 {
 	struct san_volume_set *r = container_of(req, struct san_volume_set, req);
 	struct volume *vol = volume_by_name(s, r->name);
+	bool layer_changes; /* in what devices know of it */
 
 	if (!txn_fits(s, 0, VOLUME_SMALLS + LAYER_SMALLS))
 		return EXEC_MORE;
@@ -352,20 +353,21 @@ static enum exec set_exec(struct san *s, struct san_req *req)
 		return san_op_fail(req, -EINVAL,
 				   "volume %s has %" PRIu64 " bytes; a volume cannot shrink",
 				   vol->v.name, vol->v.size_bytes);
-	if (r->size_bytes > vol->v.size_bytes) {
+	layer_changes =
+	    r->size_bytes > vol->v.size_bytes ||
+	    (r->write_cache >= 0 && (enum san_write_cache)r->write_cache != vol->v.write_cache);
+	if (r->size_bytes > vol->v.size_bytes)
 		vol->v.size_bytes = vol->head->size_bytes = r->size_bytes;
-		volume_mark(s, vol);
+	if (r->policy)
+		vol->v.policy = *r->policy;
+	if (r->write_cache >= 0)
+		vol->v.write_cache = (enum san_write_cache)r->write_cache;
+	if (layer_changes) {
 		layer_mark(s, vol->head);
 		txn_note(s, NOTE_LAYER, vol->head->id);
 	}
-	if (r->policy) {
-		vol->v.policy = *r->policy;
+	if (layer_changes || r->policy)
 		volume_mark(s, vol);
-	}
-	if (r->write_cache >= 0) {
-		vol->v.write_cache = (enum san_write_cache)r->write_cache;
-		volume_mark(s, vol);
-	}
 	volume_fill(vol, &r->volume);
 	return EXEC_DONE;
 }
@@ -548,6 +550,8 @@ static int layer_fill(const struct layer *l, struct san_layer *ret_layer)
 	    .frozen = l->frozen,
 	    .deleted = l->volume->v.state == SAN_VOLUME_DELETING,
 	    .size_bytes = l->size_bytes,
+	    .sector_bytes = l->volume->v.sector_bytes,
+	    .write_cache = l->volume->v.write_cache,
 	    .commit = l->commit,
 	    .chunks_n = l->n.chunks_n,
 	};

@@ -59,8 +59,13 @@ enum {
 	    20, /* a node that owes an answer for longer than half a minute is cut off */
 };
 
-/* flags of a LayerRecord; the device format's own (io-path/device/device.h) */
-enum { CONTROL_LAYER_DELETED = 1 << 0, CONTROL_LAYER_FROZEN = 1 << 1 };
+/* flags of a LayerRecord; the device format's own (io-path/device/format.h) */
+enum {
+	CONTROL_LAYER_DELETED = 1 << 0,
+	CONTROL_LAYER_FROZEN = 1 << 1,
+	CONTROL_LAYER_SECTOR_512 = 1 << 2,
+	CONTROL_LAYER_CACHE_SHIFT = 4,
+};
 
 const char *control_name(uint16_t type); /* "HELLO"; "?" for an unknown one */
 

@@ -388,7 +388,7 @@ static bool make_layer(struct device_workload *wl)
 	l->layer = (struct device_layer){.layer = id,
 					 .parent = (layer_id)rand_below(rnd, id),
 					 .volume = 1 + (volume_id)rand_below(rnd, MODEL_VOLUMES),
-					 .flags = (uint32_t)rand_below(rnd, 4),
+					 .flags = (uint32_t)rand_below(rnd, 8),
 					 .size_bytes = rand_below(rnd, 1 << 20) * BLOCK_BYTES,
 					 .commit = ++wl->last_commit};
 	snprintf(l->layer.name, sizeof(l->layer.name), "volume-%.*s%" PRIu64,

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "io-path/device/format.h"
 #include "src/base/mem.h"
 #include "tests/lib/cluster/cluster_world.h"
 
@@ -1144,6 +1145,48 @@ static void names_are_kept_on_two_devices(void **state)
 	cworld_free(&w);
 }
 
+/* What a volume is like must be on the devices too, or they alone could not bring it back. */
+static uint32_t flags_on_devices(const char *name, int disks)
+{
+	uint32_t flags = UINT32_MAX;
+
+	for (int i = 0; i < disks; i++) {
+		char path[32];
+		struct mock_medium *m;
+
+		snprintf(path, sizeof(path), "/n%d-disk%d", i / 2 + 1, i % 2 + 1);
+		m = mock_medium(path);
+		for (uint32_t k = 0; k < m->layers_n; k++) {
+			if (strcmp(m->layers[k].name, name))
+				continue;
+			assert_true(flags == UINT32_MAX || flags == m->layers[k].flags);
+			flags = m->layers[k].flags;
+		}
+	}
+	return flags;
+}
+
+static void devices_know_what_a_volume_is_like(void **state)
+{
+	(void)state;
+	begin(16, 1);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL,
+				      "{\"name\": \"a\", \"size_bytes\": 16777216, "
+				      "\"sector_bytes\": 512, \"write_cache\": \"writethrough\"}",
+				      NULL),
+			 201);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL,
+				      "{\"name\": \"b\", \"size_bytes\": 16777216, "
+				      "\"sector_bytes\": 4096, \"write_cache\": \"writeback\"}",
+				      NULL),
+			 201);
+	cworld_run(&w, SEC);
+	assert_int_equal(flags_on_devices("a", 2),
+			 FMT_LAYER_SECTOR_512 | 2 << FMT_LAYER_CACHE_SHIFT);
+	assert_int_equal(flags_on_devices("b", 2), 1 << FMT_LAYER_CACHE_SHIFT);
+	cworld_free(&w);
+}
+
 /* Several devices have news at the same time, and what the first would say finds no memory: the connection is made again, and everything told. */
 static void news_without_memory(void **state)
 {
@@ -1207,6 +1250,7 @@ int main(void)
 	    cmocka_unit_test(a_device_that_fails_is_told),
 	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),
 	    cmocka_unit_test(names_are_kept_on_two_devices),
+	    cmocka_unit_test(devices_know_what_a_volume_is_like),
 	    cmocka_unit_test(news_without_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

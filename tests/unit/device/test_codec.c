@@ -102,7 +102,7 @@ static void pack_layer(struct packer *p)
 	u.rec.layer = to_le32(4);
 	u.rec.parent = to_le32(3);
 	u.rec.volume = to_le32(2);
-	u.rec.flags = to_le32(2);
+	u.rec.flags = to_le32(FMT_LAYER_FROZEN | FMT_LAYER_SECTOR_512 | 1 << FMT_LAYER_CACHE_SHIFT);
 	u.rec.size_bytes = to_le64(1ULL << 40);
 	u.rec.commit = to_le64(0x5566);
 	u.rec.name_len = 5;
@@ -344,6 +344,64 @@ static void every_flipped_bit_is_noticed(void **state)
 	flip_each_byte(page, check_journal_block);
 }
 
+/* Makes the checksum right again after bytes were changed. */
+static void reseal(uint8_t *page, size_t crc_at)
+{
+	struct le32 crc;
+
+	memset(page + crc_at, 0, sizeof(crc));
+	crc = to_le32(crc32c(page, FMT_PAGE));
+	memcpy(page + crc_at, &crc, sizeof(crc));
+}
+
+/* Of any other version, earlier or later, nothing is believed; and it is told from damage. */
+static void pages_of_another_version_are_told_from_damage(void **state)
+{
+	static uint8_t page[FMT_PAGE];
+
+	(void)state;
+	for (int other_version = -1; other_version <= 1; other_version += 2) {
+		uint8_t version = (uint8_t)(FMT_VERSION + other_version);
+
+		make_superblock((void *)page);
+		page[offsetof(struct fmt_superblock, version)] = version;
+		assert_int_equal(check_superblock(page), -E_FORMAT);
+		reseal(page, offsetof(struct fmt_superblock, crc));
+		assert_int_equal(check_superblock(page), -E_VERSION);
+		make_slot_page((void *)page);
+		page[offsetof(struct fmt_slot_page, version)] = version;
+		reseal(page, offsetof(struct fmt_slot_page, crc));
+		assert_int_equal(check_slot_page(page), -E_VERSION);
+		make_registry_page((void *)page);
+		page[offsetof(struct fmt_registry_page, version)] = version;
+		reseal(page, offsetof(struct fmt_registry_page, crc));
+		assert_int_equal(check_registry_page(page), -E_VERSION);
+		make_journal_block((void *)page);
+		page[offsetof(struct fmt_journal_block, version)] = version;
+		reseal(page, offsetof(struct fmt_journal_block, crc));
+		assert_int_equal(check_journal_block(page), -E_VERSION);
+	}
+}
+
+static void flags_of_layers_are_known_ones(void **state)
+{
+	union {
+		struct fmt_rec_layer rec;
+		uint8_t room[64];
+	} u;
+	struct packer k = {u.room};
+
+	(void)state;
+	memset(&u, 0, sizeof(u));
+	pack_layer(&k);
+	for (uint32_t flags = 0; flags < 256; flags++) {
+		bool is_known = !(flags & (8 | 64 | 128)) && flags >> FMT_LAYER_CACHE_SHIFT < 3;
+
+		u.rec.flags = to_le32(flags);
+		assert_int_equal(fmt_record_check(&u.rec.h, sizeof(u)), is_known ? 0 : -E_FORMAT);
+	}
+}
+
 static void pages_in_the_wrong_place_are_refused(void **state)
 {
 	static uint8_t page[FMT_PAGE];
@@ -409,6 +467,8 @@ int main(void)
 	    cmocka_unit_test(the_bytes_are_those_of_the_golden_files),
 	    cmocka_unit_test(block_values_are_keyed),
 	    cmocka_unit_test(every_flipped_bit_is_noticed),
+	    cmocka_unit_test(pages_of_another_version_are_told_from_damage),
+	    cmocka_unit_test(flags_of_layers_are_known_ones),
 	    cmocka_unit_test(pages_in_the_wrong_place_are_refused),
 	    cmocka_unit_test(records_of_hostile_bytes_do_no_harm),
 	};

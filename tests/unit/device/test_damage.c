@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "io-path/device/geometry.h"
+#include "src/base/crc.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
 #include "tests/lib/device_fixture.h"
@@ -138,6 +139,34 @@ static void both_superblocks_gone_is_no_device(void **state)
 	assert_int_equal(fixture_open(&fx, false), -E_FORMAT);
 	assert_non_null(strstr(fx.errmsg, "superblock"));
 	device_fixture_free(&fx);
+}
+
+/* As an earlier or later version of this software would leave it: nothing of it is misread, and the text says what it is. */
+static void a_device_of_another_version_is_refused(void **state)
+{
+	static const uint64_t places[] = {0, FMT_SB_B_OFFSET};
+	struct device_fixture fx;
+	struct fmt_superblock sb;
+
+	(void)state;
+	for (uint32_t version = FMT_VERSION - 1; version <= FMT_VERSION + 1; version += 2) {
+		prepare(&fx, true);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(sim_disk_peek(fx.sim.m, DEVICE_PATH, places[i], &sb,
+						       sizeof(sb)),
+					 0);
+			sb.version = to_le32(version);
+			sb.crc = to_le32(0);
+			sb.crc = to_le32(crc32c(&sb, sizeof(sb)));
+			assert_int_equal(sim_disk_poke(fx.sim.m, DEVICE_PATH, places[i], &sb,
+						       sizeof(sb)),
+					 0);
+			/* one copy is enough to refuse it */
+			assert_int_equal(fixture_open(&fx, i == 1), -E_VERSION);
+			assert_non_null(strstr(fx.errmsg, "incompatible version"));
+		}
+		device_fixture_free(&fx);
+	}
 }
 
 static void a_slot_page_gone_is_refused_for_service(void **state)
@@ -349,6 +378,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_flipped_byte_is_never_wrong_data),
 	    cmocka_unit_test(both_superblocks_gone_is_no_device),
+	    cmocka_unit_test(a_device_of_another_version_is_refused),
 	    cmocka_unit_test(a_slot_page_gone_is_refused_for_service),
 	    cmocka_unit_test(a_table_page_gone_makes_its_blocks_bad),
 	    cmocka_unit_test(a_hole_in_the_journal_is_damage),

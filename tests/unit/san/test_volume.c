@@ -212,9 +212,24 @@ static void test_set(void **state)
 	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0);
 	op.size_bytes = 0;
 	op.policy = &policy;
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0);
+	assert_int_equal(fx->told_layers_n, 2); /* devices know nothing of policies */
+	op.policy = NULL;
 	op.write_cache = SAN_CACHE_WRITEBACK;
 	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0);
+	assert_int_equal(fx->told_layers_n, 3);
+	assert_int_equal(fx->told_layers[2].layer, v.head);
+	assert_int_equal(fx->told_layers[2].commit, op.req.commit);
+	assert_int_equal(san_layer_get(fx->san, v.head, &l), 0);
+	assert_int_equal(l.write_cache, SAN_CACHE_WRITEBACK);
+	assert_int_equal(l.sector_bytes, v.sector_bytes);
+	assert_int_equal(l.commit, op.req.commit);
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &op), 0); /* as it is */
+	assert_int_equal(fx->told_layers_n, 3);
 	san_fixture_crash(fx);
+	assert_int_equal(san_layer_get(fx->san, v.head, &l), 0);
+	assert_int_equal(l.write_cache, SAN_CACHE_WRITEBACK);
+	assert_int_equal(l.commit, fx->told_layers[2].commit);
 	assert_int_equal(get(fx, "a", &v), 0);
 	assert_int_equal(v.size_bytes, 9 << 20);
 	assert_int_equal(v.policy, 5);
