@@ -17,13 +17,19 @@
 #include "src/base/list.h"
 #include "src/model/ids.h"
 
+/* Numbers of operations and flags travel between nodes (docs/wire.md). */
 enum chunk_op {
-	CHUNK_READ, /* blocks [block, block + blocks_n) into buf, verified; holes and zeros read as zeros (see states) */
-	CHUNK_WRITE, /* buf, whose plain CRC32Cs are in crcs; opens a free slot when cgen is newer than any it remembers */
-	CHUNK_CLEAR, /* the blocks become CHUNK_F_ZERO ? zero : hole (a hole in a free slot: nothing to do); their space is punched */
-	CHUNK_STATUS, /* states only; no data is read */
-	CHUNK_FLUSH, /* what was acknowledged on the device before this was submitted is stable; only dev, volume and epoch matter */
-	CHUNK_FREE, /* the slot is free, its space given back, cgen (and all below) never valid again; labels and epoch do not matter */
+	CHUNK_READ =
+	    0, /* blocks [block, block + blocks_n) into buf, verified; holes and zeros read as zeros (see states) */
+	CHUNK_WRITE =
+	    1, /* buf, whose plain CRC32Cs are in crcs; opens a free slot when cgen is newer than any it remembers */
+	CHUNK_CLEAR =
+	    2, /* the blocks become CHUNK_F_ZERO ? zero : hole (a hole in a free slot: nothing to do); their space is punched */
+	CHUNK_STATUS = 3, /* states only; no data is read */
+	CHUNK_FLUSH =
+	    4, /* what was acknowledged on the device before this was submitted is stable; only dev, volume and epoch matter */
+	CHUNK_FREE =
+	    5, /* the slot is free, its space given back, cgen (and all below) never valid again; labels and epoch do not matter */
 };
 
 enum chunk_flags {

@@ -11,7 +11,7 @@
 /* ours: above every errno Linux has (4095 is its own limit), so that both live in one int */
 enum { ERR_BASE = 5000 };
 
-/* X(NAME, errno that a foreign interface shows instead, text) */
+/* X(NAME, errno that a foreign interface shows instead, text). Nodes tell one another the numbers: new ones go to the end. */
 #define ERR_TABLE(X)                                                                           \
 	X(STALE_EPOCH, EIO, "the volume has a newer owner")                                    \
 	X(STALE_CGEN, EIO,                                                                     \

@@ -192,6 +192,22 @@ static void every_error_has_a_name_a_text_and_an_errno(void **state)
 	assert_int_equal(err_errno(-E_IN_USE), EBUSY);
 }
 
+/* Nodes of different versions tell one another the numbers: an old one never means something else, and a new one gets the next. */
+static void numbers_of_errors_stay(void **state)
+{
+	static const char *const names[] = {"E_STALE_EPOCH", "E_STALE_CGEN",	"E_CHECKSUM",
+					    "E_BAD_BLOCK",   "E_LOST",		"E_UNFLUSHED_LOST",
+					    "E_NOT_OWNER",   "E_DEVICE_FAILED", "E_DEVICE_GONE",
+					    "E_FORMAT",	     "E_VERSION",	"E_FOREIGN",
+					    "E_WENT_BACK",   "E_PROTOCOL",	"E_GUARD",
+					    "E_FROZEN",	     "E_IN_USE",	"E_META_AWAY"};
+
+	(void)state;
+	for (int i = 0; i < (int)ARRAY_LEN(names); i++)
+		assert_string_equal(err_name(-(5001 + i)), names[i]);
+	assert_int_equal(ERR_END_, 5001 + ARRAY_LEN(names)); /* a new one belongs into this list */
+}
+
 static void errno_passes_through(void **state)
 {
 	(void)state;
@@ -262,6 +278,7 @@ int main(void)
 	    cmocka_unit_test(durations_are_parsed),
 	    cmocka_unit_test(uuids_survive_text),
 	    cmocka_unit_test(every_error_has_a_name_a_text_and_an_errno),
+	    cmocka_unit_test(numbers_of_errors_stay),
 	    cmocka_unit_test(errno_passes_through),
 	    cmocka_unit_test(a_limited_line_passes_once_a_second),
 	    cmocka_unit_test(a_name_cannot_forge_a_line),

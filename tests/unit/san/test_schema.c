@@ -146,6 +146,25 @@ static void a_body(struct map_body *b)
 
 /* ---- golden ----------------------------------------------------------------------------------------------------------------- */
 
+/* Nearly all of it is zeros. */
+static void space_golden(uint8_t *b)
+{
+	uint64_t used[SCHEMA_SPACE_WORDS] = {0x8000000000000005}, freeing[SCHEMA_SPACE_WORDS] = {2};
+	struct schema_key k = schema_key_dev_32(SCHEMA_SPACE, 0x0102, 0x03040506);
+	static uint8_t expected[SCHEMA_SPACE_LEN];
+	enum { BITS = 16, BYTES = SCHEMA_SPACE_SLOTS / 8 };
+
+	used[SCHEMA_SPACE_WORDS - 1] = 0xff00;
+	expect_hex(k.b, k.len, "73010203040506");
+	assert_int_equal(schema_space_encode(used, freeing, &k, b), BITS + 2 * BYTES);
+	expect_hex(b, BITS, "b1c42389010000000b00000001000000");
+	expected[BITS] = 0x05;
+	expected[BITS + 7] = 0x80;
+	expected[BITS + BYTES - 7] = 0xff;
+	expected[BITS + BYTES] = 0x02;
+	assert_memory_equal(b + BITS, expected + BITS, 2 * BYTES);
+}
+
 /* What is written today must be readable for ever: a changed byte here is a new version there. */
 static void test_golden(void **state)
 {
@@ -211,6 +230,7 @@ static void test_golden(void **state)
 	expect_hex(b, schema_once_encode(&o, &k, b),
 		   "dc8ec9420100000088776655443322110d000000000000000e000000020f00006b6579206f66206"
 		   "120636c69656e74");
+	space_golden(b);
 	k = schema_key_map(0x01020304, 0x050607);
 	expect_hex(k.b, k.len, "6d0102030400050607");
 	a_body(&body);

@@ -54,6 +54,36 @@ static void golden_bytes(void **state)
 	assert_memory_equal(&h, golden, sizeof(golden));
 }
 
+static void numbers_of_messages_stay(void **state)
+{
+	static const struct {
+		uint16_t number;
+		const char *name;
+	} messages[] = {
+	    {16, "HELLO"},	   {17, "DEVICE_REPORT"},  {18, "HAPPENED"},
+	    {19, "VOLUME_OPEN"},   {20, "VOLUME_CLOSE"},   {21, "MAP"},
+	    {22, "ALLOC"},	   {23, "UPDATE"},	   {24, "NAMES"},
+	    {64, "RECORDS"},	   {65, "SERVE"},	   {66, "FREE"},
+	    {67, "CONFIG"},	   {68, "VOLUME_CHANGED"}, {69, "DEVICE_ADD"},
+	    {70, "DEVICE_REMOVE"}, {71, "SLOT_QUERY"},	   {72, "STATS"},
+	    {73, "VOLUME_BENCH"},
+	};
+	size_t at = 0;
+
+	(void)state;
+	for (uint16_t type = 0; type < 256; type++) {
+		bool is_one = at < ARRAY_LEN(messages) && messages[at].number == type;
+
+		assert_string_equal(control_name(type), is_one ? messages[at].name : "?");
+		at += is_one;
+	}
+	assert_int_equal(at, ARRAY_LEN(messages));
+	assert_int_equal(CONTROL_LAYER_DELETED, 1);
+	assert_int_equal(CONTROL_LAYER_FROZEN, 2);
+	assert_int_equal(CONTROL_LAYER_SECTOR_512, 4);
+	assert_int_equal(CONTROL_LAYER_CACHE_SHIFT, 4);
+}
+
 static void every_flipped_bit_is_noticed(void **state)
 {
 	struct frame f = {.type = 16, .body_bytes = 5, .id = 1}, g;
@@ -433,6 +463,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_header_says_what_was_put_in),
 	    cmocka_unit_test(golden_bytes),
+	    cmocka_unit_test(numbers_of_messages_stay),
 	    cmocka_unit_test(every_flipped_bit_is_noticed),
 	    cmocka_unit_test(a_message_survives_the_wire),
 	    cmocka_unit_test(a_message_out_of_its_limits_is_refused),
