@@ -85,6 +85,8 @@ void sim_stall(struct ioe *e, uint64_t ns);
 bool sim_step(struct sim_world *w);
 /* Steps until nothing is left (true) or virtual time reaches `until_ns` (false). */
 bool sim_run(struct sim_world *w, uint64_t until_ns);
+/* Sets the wall clock of the machine forward, or back. */
+void sim_wall_jump(struct sim_machine *m, int64_t ns);
 uint64_t sim_now_ns(struct sim_world *w);
 uint64_t sim_events(struct sim_world *w); /* how many so far */
 uint64_t sim_rand(struct sim_world *w);	  /* the world's generator, for tests */
@@ -115,6 +117,8 @@ void sim_disk_traits(struct sim_machine *m, const struct sim_disk_traits *t);
 int sim_disk_new(struct sim_machine *m, const char *path, uint64_t size_bytes);
 /* Puts a signature for ioe_probe_signature() to find, e.g. "ext4"; NULL: none. -ENOENT. */
 int sim_disk_sign(struct sim_machine *m, const char *path, const char *signature);
+/* Gives a file or block device another path, as when disks change places; -ENOENT, -EEXIST. Who has it open goes on. */
+int sim_disk_move(struct sim_machine *m, const char *from, const char *to);
 /* How much the files of the machine may take together, by 4 KiB pages; 0: no limit. A write that needs more is -ENOSPC, and may have been made in
  * part, as far as there was space. */
 void sim_disk_quota(struct sim_machine *m, uint64_t bytes);
@@ -124,6 +128,12 @@ void sim_disk_quota(struct sim_machine *m, uint64_t bytes);
  * process. The hook must not kill anything. */
 void sim_disk_fault(struct sim_machine *m,
 		    int (*fault)(void *arg, const char *path, const struct ioe_req *r), void *arg);
+/* A fault of this value: the request succeeds, but a WRITE or PUNCH has no effect and an FSYNC makes nothing durable. */
+enum { SIM_DISK_LOST = 1 };
+/* How much longer than usual the disk takes for this request, asked as it is handed to the kernel; NULL: none does. */
+void sim_disk_delay(struct sim_machine *m,
+		    uint64_t (*delay_ns)(void *arg, const char *path, const struct ioe_req *r),
+		    void *arg);
 /* Direct access to the bytes as the machine sees them now, for checkers and for damage. -ENOENT, -ERANGE past the end. Poked bytes are
  * durable; what was written but not yet durable in that range, and everything that landed before that, becomes durable too. */
 int sim_disk_peek(struct sim_machine *m, const char *path, uint64_t off, void *buf, uint64_t len);
@@ -136,5 +146,9 @@ int sim_disk_poke(struct sim_machine *m, const char *path, uint64_t off, const v
 void sim_net_cut(struct sim_world *w, struct sim_machine *a, struct sim_machine *b, bool cut);
 /* Resets the connection at a random byte of what is under way. */
 void sim_net_reset(struct ioe *e, struct ioe_sock *s);
+/* The same for one of the connections between two machines, or within one, chosen at random; false when there is none. */
+bool sim_net_reset_any(struct sim_world *w, struct sim_machine *a, struct sim_machine *b);
+/* The other end was closed, or its process or machine is dead: nobody there will read what this end sent any more. */
+bool sim_net_peer_is_gone(struct ioe_sock *s);
 
 #endif

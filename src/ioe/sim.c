@@ -395,6 +395,11 @@ static uint64_t wall_ns(struct ioe *e)
 	return WALL_START_NS + sim_proc_of(e)->w->now_ns + sim_proc_of(e)->m->wall_ns;
 }
 
+void sim_wall_jump(struct sim_machine *m, int64_t ns)
+{
+	m->wall_ns += (uint64_t)ns; /* modulo 2^64: back is fine too */
+}
+
 static void random_bytes(struct ioe *e, void *buf, size_t len_bytes)
 {
 	rand_fill(&sim_proc_of(e)->rand, buf, len_bytes);

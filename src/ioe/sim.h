@@ -90,6 +90,8 @@ struct sim_machine {
 	uint64_t quota_bytes;
 	int (*fault)(void *arg, const char *path, const struct ioe_req *r);
 	void *fault_arg;
+	uint64_t (*delay_ns)(void *arg, const char *path, const struct ioe_req *r);
+	void *delay_arg;
 };
 
 struct sim_proc {

@@ -483,6 +483,18 @@ int sim_disk_sign(struct sim_machine *m, const char *path, const char *signature
 	return 0;
 }
 
+int sim_disk_move(struct sim_machine *m, const char *from, const char *to)
+{
+	struct sim_name *n = file_find(m, from);
+
+	if (!n)
+		return -ENOENT;
+	if (sim_name_find(m, to))
+		return -EEXIST;
+	name_move(n, sim_strdup(to));
+	return 0;
+}
+
 void sim_disk_quota(struct sim_machine *m, uint64_t bytes)
 {
 	m->quota_bytes = bytes;
@@ -493,6 +505,14 @@ void sim_disk_fault(struct sim_machine *m,
 {
 	m->fault = fault;
 	m->fault_arg = arg;
+}
+
+void sim_disk_delay(struct sim_machine *m,
+		    uint64_t (*delay_ns)(void *arg, const char *path, const struct ioe_req *r),
+		    void *arg)
+{
+	m->delay_ns = delay_ns;
+	m->delay_arg = arg;
 }
 
 int sim_disk_peek(struct sim_machine *m, const char *path, uint64_t off, void *buf, uint64_t len)

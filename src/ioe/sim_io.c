@@ -149,6 +149,13 @@ static void push(struct sim_proc *p, struct ioe_req *r)
 
 /* ---- disk ------------------------------------------------------------------------------------------------------------- */
 
+static uint64_t delay_ns(const struct sim_op *op)
+{
+	struct sim_machine *m = op->p->m;
+
+	return m->delay_ns ? m->delay_ns(m->delay_arg, op->ofd->ino->path, op->r) : 0;
+}
+
 static void disk_push(struct sim_proc *p, struct ioe_req *r)
 {
 	struct sim_op *op = op_new(p, r, disk_land);
@@ -164,7 +171,8 @@ static void disk_push(struct sim_proc *p, struct ioe_req *r)
 		disk_land(w, &op->ev);
 	else
 		sim_schedule(w, &op->ev,
-			     w->now_ns + sim_latency(w, w->cfg.disk_ns_min, w->cfg.disk_ns_max));
+			     w->now_ns + sim_latency(w, w->cfg.disk_ns_min, w->cfg.disk_ns_max) +
+				 delay_ns(op));
 }
 
 static const char *op_name(enum ioe_op op)
@@ -186,12 +194,14 @@ static void disk_land(struct sim_world *w, struct sim_event *ev)
 
 	list_del(&op->inode_link); /* it does not overlap itself */
 	status = m->fault ? m->fault(m->fault_arg, ino->path, r) : 0;
-	if (status && r->op == IOE_FSYNC)
+	if (status < 0 && r->op == IOE_FSYNC)
 		sim_image_fsync_failed(&ino->img, r->priv[PRIV_NUMBER], &w->rand);
 	if (status == -EIO)
 		write_in_part(op);
-	if (!status)
+	if (!status || (status == SIM_DISK_LOST && r->op == IOE_READ))
 		status = disk_effect(op);
+	if (status == SIM_DISK_LOST)
+		status = 0;
 	sim_note(w, op_name(r->op), p, ino->path, r->off, r->len, status);
 	if (p) {
 		p->disk_n--;

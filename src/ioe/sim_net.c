@@ -325,6 +325,12 @@ static void conn_heal(struct sim_conn *c)
 		sim_sock_progress(c->end[i].sock);
 }
 
+static bool conn_is_between(const struct sim_conn *c, const struct sim_machine *a,
+			    const struct sim_machine *b)
+{
+	return (c->end[0].m == a && c->end[1].m == b) || (c->end[0].m == b && c->end[1].m == a);
+}
+
 void sim_net_cut(struct sim_world *w, struct sim_machine *a, struct sim_machine *b, bool cut)
 {
 	struct cut *old = cut_find(a, b);
@@ -345,7 +351,7 @@ void sim_net_cut(struct sim_world *w, struct sim_machine *a, struct sim_machine 
 	list_for_each (l, &w->conns) {
 		struct sim_conn *c = list_entry(l, struct sim_conn, link);
 
-		if ((c->end[0].m == a && c->end[1].m == b) || (c->end[0].m == b && c->end[1].m == a))
+		if (conn_is_between(c, a, b))
 			conn_heal(c);
 	}
 }
@@ -357,6 +363,32 @@ void sim_net_reset(struct ioe *e, struct ioe_sock *s)
 	check(c && sim_proc_of(e) == sim_sock_of(s)->p);
 	sim_conn_reset(c, 0);
 	sim_conn_reset(c, 1);
+}
+
+bool sim_net_reset_any(struct sim_world *w, struct sim_machine *a, struct sim_machine *b)
+{
+	struct sim_conn *chosen = NULL;
+	uint64_t n = 0;
+
+	list_for_each (l, &w->conns) {
+		struct sim_conn *c = list_entry(l, struct sim_conn, link);
+
+		if (conn_is_between(c, a, b) && !end_is_gone(&c->end[0]) &&
+		    !end_is_gone(&c->end[1]) && rand_below(&w->rand, ++n) == 0)
+			chosen = c;
+	}
+	if (!chosen)
+		return false;
+	sim_conn_reset(chosen, 0);
+	sim_conn_reset(chosen, 1);
+	return true;
+}
+
+bool sim_net_peer_is_gone(struct ioe_sock *s)
+{
+	const struct sim_conn *c = sim_sock_of(s)->conn;
+
+	return !c || end_is_gone(&c->end[1 - sim_sock_of(s)->side]);
 }
 
 void sim_net_power_loss(struct sim_machine *m)
