@@ -284,8 +284,10 @@ void journal_close_block(struct device *dev)
 	struct journal *j = &dev->journal;
 	struct fmt_journal_block *b = bytes_at(j, j->open_lsn);
 
+	/* The block that the tail names must be there whenever this one is, also when power is lost while several are on their way: a replay begins
+	 * with it. */
 	j->said_stable = j->stable_lsn;
-	j->said_tail = pins_tail(&j->pins, j->open_lsn);
+	j->said_tail = pins_tail(&j->pins, j->stable_lsn);
 	b->used_bytes = to_le16((uint16_t)j->open_used);
 	b->prev_crc = to_le32(j->said_crc);
 	b->incarnation = to_le64(j->incarnation);

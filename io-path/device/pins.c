@@ -50,17 +50,15 @@ static void pin_set(struct pins *p, struct pin *pin, uint64_t lsn)
 	list_push(bucket_of(p, stretch), &pin->link);
 }
 
-uint64_t pins_tail(struct pins *p, uint64_t open_lsn)
+uint64_t pins_tail(struct pins *p, uint64_t limit)
 {
-	uint64_t last = open_lsn / p->stretch_blocks;
+	uint64_t last = limit / p->stretch_blocks;
 
 	while (p->low < last && list_empty(bucket_of(p, p->low)))
 		p->low++;
-	if (list_empty(bucket_of(p, p->low))) /* then low is the last one */
-		p->tail = open_lsn;
-	else
-		p->tail = MAX(p->tail, MIN(open_lsn, p->low * p->stretch_blocks));
-	return p->tail;
+	if (p->low < last || !list_empty(bucket_of(p, p->low)))
+		limit = MIN(limit, p->low * p->stretch_blocks);
+	return p->tail = MAX(p->tail, limit);
 }
 
 void pins_each_below(struct pins *p, uint64_t lsn, bool (*fn)(void *arg, struct pin *pin), void *arg)

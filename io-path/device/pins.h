@@ -35,8 +35,8 @@ void pin_need(struct pins *p, struct pin *pin, uint64_t lsn);
 /* Needs it from lsn on only (what it needed no more before stays so), or (0) no more. */
 void pin_move(struct pins *p, struct pin *pin, uint64_t lsn);
 
-/* The lsn below which nothing is pinned; never decreases, at most open_lsn. */
-uint64_t pins_tail(struct pins *p, uint64_t open_lsn);
+/* The lsn below which nothing is pinned; never decreases, and does not go beyond `limit`. Nothing below limit is pinned anew. */
+uint64_t pins_tail(struct pins *p, uint64_t limit);
 
 /* Calls fn for pins below lsn, oldest stretches first, until it returns false. fn may move or remove its own pin only. */
 void pins_each_below(struct pins *p, uint64_t lsn, bool (*fn)(void *arg, struct pin *pin),

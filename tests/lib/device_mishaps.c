@@ -69,6 +69,10 @@ void workload_profile_random(uint64_t seed, struct workload_profile *ret_p)
 	choose_mix(&r, p);
 	choose_world(&r, seed, &p->world);
 	choose_mishaps(&r, p);
+	if (rand_percent(&r, 25)) {
+		p->world.late_percent = pick(&r, 1, 30);
+		p->world.late_ns_max = (uint64_t)pick(&r, 1, 400) * 1000 * 1000;
+	}
 	if (rand_percent(&r, 8)) { /* round the journal: small stable writes, one after the other */
 		p->steps = 5000;
 		p->depth = pick(&r, 1, 3);
@@ -199,7 +203,8 @@ static void reopen(struct device_workload *wl)
 	for (int tries = 0; !world_failed(dw); tries++) {
 		bool doomed = tries < 5 && rand_percent(&dw->rand, 15);
 
-		if (rand_percent(&dw->rand, 15))
+		/* what an inspection sees need not be durable yet, which the model takes it for: with late writes it would often be wrong */
+		if (!wl->p.world.late_percent && rand_percent(&dw->rand, 15))
 			inspect(wl);
 		if (world_failed(dw))
 			return;

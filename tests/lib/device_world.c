@@ -54,6 +54,18 @@ static int on_disk(void *arg, const char *path, const struct ioe_req *r)
 	return -EIO;
 }
 
+/* A queue where some requests are overtaken by many others. */
+static uint64_t on_delay(void *arg, const char *path, const struct ioe_req *r)
+{
+	struct device_world *dw = arg;
+
+	(void)path;
+	(void)r;
+	if (!rand_percent(&dw->rand, dw->cfg.late_percent))
+		return 0;
+	return rand_below(&dw->rand, dw->cfg.late_ns_max);
+}
+
 /* The engine gives back what it handed out itself when a process dies, so its memory goes after that. */
 static void process_gone(struct device_world *dw)
 {
@@ -157,6 +169,8 @@ void world_init(struct device_world *dw, const struct device_world_config *cfg)
 	measure(dw);
 	world_close(dw);
 	sim_disk_fault(dw->m, on_disk, dw);
+	if (dw->cfg.late_percent)
+		sim_disk_delay(dw->m, on_delay, dw);
 }
 
 void world_free(struct device_world *dw)

@@ -19,6 +19,8 @@ struct device_world_config {
 	uint32_t chunk_shift;
 	uint64_t cache_bytes;
 	struct sim_disk_traits traits;
+	uint32_t late_percent; /* of the requests take up to late_ns_max longer than usual */
+	uint64_t late_ns_max;
 };
 
 /* What the disk may do to the device, one bit each. */
