@@ -33,7 +33,7 @@ static void settle_done(struct ioe_req *req)
 
 	v->timing = false;
 	if (v->closing)
-		server_close_step(v);
+		server_end_step(v);
 	else
 		settle(v);
 }
@@ -122,10 +122,10 @@ static void listener_closed(void *arg)
 	struct server *v = arg;
 
 	v->listeners_open--;
-	server_close_step(v);
+	server_end_step(v);
 }
 
-void server_close_step(struct server *v)
+void server_end_step(struct server *v)
 {
 	void (*closed)(void *arg) = v->closed;
 

@@ -45,6 +45,6 @@ int server_listen(struct server *v, const char *addr, char errmsg[ERRMSG_LEN]);
 /* Two-phase: no more connections, those there are are cut. */
 void server_close(struct server *v, void (*done)(void *arg), void *arg);
 
-void server_close_step(struct server *v);
+void server_end_step(struct server *v);
 
 #endif

@@ -62,7 +62,7 @@ void session_put(struct session *s)
 	check(s->state == SESSION_GONE);
 	mem_free(s);
 	v->sessions_n--;
-	server_close_step(v);
+	server_end_step(v);
 }
 
 void session_break(struct session *s, int status)
