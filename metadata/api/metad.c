@@ -173,7 +173,8 @@ static void nop_done(struct ioe_req *req)
 /* Nodes and administrators first: what they wait for ends when the connections do. */
 static void close_front(struct metad *m)
 {
-	m->cluster.state = CLUSTER_STOPPING;
+	if (m->has_cluster)
+		cluster_stopping(&m->cluster);
 	if (m->jobs)
 		jobs_hold(m->jobs, true); /* they notice that it ends before they are asked to */
 	m->ending = 1;

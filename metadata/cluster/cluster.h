@@ -182,6 +182,8 @@ bool cluster_knows_commit(struct cluster *c, const struct cluster_node *node, co
 			  const Strata__DeviceInfo *i);
 /* The nodes had their moment: hellos are answered from now on. */
 void cluster_settled(struct cluster *c);
+/* Nobody is welcomed any more: hellos that wait are refused, so that their sessions can end. */
+void cluster_stopping(struct cluster *c);
 /* True when every node that the registry knows has said hello: no need to wait longer. */
 bool cluster_all_said_hello(const struct cluster *c);
 /* A joined session is lost. */

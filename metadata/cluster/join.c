@@ -163,9 +163,14 @@ bool cluster_all_said_hello(const struct cluster *c)
 
 void cluster_settled(struct cluster *c)
 {
-	if (c->state != CLUSTER_STARTING)
-		return;
-	c->state = CLUSTER_SERVING;
+	if (c->state == CLUSTER_STARTING)
+		c->state = CLUSTER_SERVING;
+	join_next(c); /* also when another hello made the server refuse everybody */
+}
+
+void cluster_stopping(struct cluster *c)
+{
+	c->state = CLUSTER_STOPPING;
 	join_next(c);
 }
 

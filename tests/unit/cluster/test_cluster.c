@@ -126,6 +126,23 @@ static void everybody_finds_everything_again(void **state)
 	cworld_free(&w);
 }
 
+/* Whose node is still away at the start lets the others wait a moment; the end does not wait for that. */
+static void a_server_ends_while_hellos_wait(void **state)
+{
+	(void)state;
+	begin(2, 3);
+	for (uint64_t ms = 1; ms < 300; ms += 7) {
+		cworld_metad_stop(&w);
+		if (w.nodes[3].e)
+			cworld_node_stop(&w, 3);
+		cworld_metad_start(&w);
+		cworld_run(&w, ms * SEC / 1000);
+	}
+	cworld_run(&w, SEC);
+	assert_non_null(cluster_node_by_no(&w.metad->cluster, 1)->session);
+	cworld_free(&w);
+}
+
 static void a_node_of_another_cluster_is_refused(void **state)
 {
 	(void)state;
@@ -1220,6 +1237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_node_joins_and_serves_devices),
 	    cmocka_unit_test(everybody_finds_everything_again),
+	    cmocka_unit_test(a_server_ends_while_hellos_wait),
 	    cmocka_unit_test(a_node_of_another_cluster_is_refused),
 	    cmocka_unit_test(a_copy_of_a_node_waits_for_its_end),
 	    cmocka_unit_test(adding_a_device_can_be_repeated),
