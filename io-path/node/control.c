@@ -237,16 +237,20 @@ static void hello_send(struct control *c)
 	Strata__DeviceInfo *infos = mem_zalloc_array(n, sizeof(*infos));
 	Strata__DeviceInfo **list = mem_zalloc_array(n, sizeof(*list));
 	struct device_info *rooms = mem_zalloc_array(n, sizeof(*rooms));
+	ProtobufCBinaryData *opening = mem_zalloc_array(n, sizeof(*opening));
 
-	if (!infos || !list || !rooms) {
+	if (!infos || !list || !rooms || !opening) {
 		conn_break(&c->dialer.conn, -ENOMEM);
 		goto out;
 	}
 	for_each_device(d, c)
 	{
-		if (m.n_devices >= n || d->state == NODE_DEVICE_OPENING ||
-		    d->state == NODE_DEVICE_CLOSING)
+		if (m.n_devices + m.n_opening >= n || d->state == NODE_DEVICE_CLOSING)
 			continue;
+		if (d->state == NODE_DEVICE_OPENING) {
+			opening[m.n_opening++] = control_uuid(&d->uuid);
+			continue;
+		}
 		list[m.n_devices] = &infos[m.n_devices];
 		control_describe_device(d, &infos[m.n_devices], &rooms[m.n_devices]);
 		d->told = true;
@@ -265,12 +269,14 @@ static void hello_send(struct control *c)
 	m.peer = (char **)(uintptr_t)c->cfg.peer;
 	m.n_peer = c->cfg.peer_n;
 	m.devices = list;
+	m.opening = opening;
 	control_send(&c->dialer.conn, CONTROL_HELLO, 0,
 		     conn_call_begin(&c->dialer.conn, &c->hello, hello_answered), &m.base);
 out:
 	mem_free(infos);
 	mem_free(list);
 	mem_free(rooms);
+	mem_free(opening);
 }
 
 static int hello_answered(struct conn_call *call, int status, const struct frame *f,

@@ -277,11 +277,13 @@ static void not_opened(struct node_device *d, struct device_open *op)
 	if (d->add)
 		devices_add_opened(d, op->status);
 	change_places(ds);
-	if (d->state != NODE_DEVICE_ABSENT || !is_news)
+	if (d->state != NODE_DEVICE_ABSENT)
 		return;
-	log_warn("a device cannot be opened", "path=%s error=%s: %s", d->path, err_name(op->status),
-		 d->errmsg);
-	ds->cfg.changed(ds->cfg.arg, d);
+	if (is_news)
+		log_warn("a device cannot be opened", "path=%s error=%s: %s", d->path,
+			 err_name(op->status), d->errmsg);
+	if (is_news || !d->told) /* a hello may have said that it is being opened */
+		ds->cfg.changed(ds->cfg.arg, d);
 }
 
 /* Who is at the path of another device and not at its own, is looked for there from now on; the other one, at the path that this leaves. Each exchange

@@ -216,6 +216,7 @@ static void admit_known(struct cluster_admit *op, struct cluster_device *d)
 	int r = admit_verdict(op, d);
 
 	op->device = d;
+	d->opening = 0;
 	if (r) {
 		if (r == -E_WENT_BACK && d->presence != CLUSTER_REFUSED)
 			san_event(op->c->san, SAN_ERROR, "device_went_back",

@@ -82,7 +82,8 @@ struct cluster_device {
 	/* not durable */
 	enum cluster_presence presence;
 	char reason[ERRMSG_LEN]; /* why it is not OK */
-	uint64_t commit;	 /* highest it heard of, as of the hello */
+	node_no opening; /* AWAY: this node is opening it, and will tell what comes of it; 0: none is */
+	uint64_t commit; /* highest it heard of, as of the hello */
 	bool wants_attach, attaching;
 	uint32_t layers_pending; /* records under way */
 	uint64_t layers_sent;	 /* highest commit of those */
@@ -166,7 +167,7 @@ const char *cluster_presence_name(
 void cluster_node_save(struct cluster *c, const struct cluster_node *n);
 void cluster_device_save(struct cluster *c, const struct cluster_device *d);
 
-/* Is a device about to serve, or may one be: its node has not been back since this server started, and that is not long ago? */
+/* Is a device about to serve, or may one be: it is being opened, or its node has not been back since this server started, and that is not long ago? */
 bool cluster_space_may_come(struct cluster *c);
 
 /* The address of an export for clients: "nbd://HOST:PORT/NAME" or "nbd+unix:///NAME?socket=PATH". */

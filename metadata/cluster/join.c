@@ -416,6 +416,8 @@ static void devices_away(struct cluster *c, const struct cluster_node *n)
 	list_for_each (l, &c->devices) {
 		struct cluster_device *d = list_entry(l, struct cluster_device, link);
 
+		if (d->opening == n->no)
+			d->opening = 0;
 		if (d->node != n->no || d->member != CLUSTER_MEMBER)
 			continue;
 		d->presence = CLUSTER_AWAY;
@@ -424,6 +426,18 @@ static void devices_away(struct cluster *c, const struct cluster_node *n)
 		san_device_usable(c->san, d->no, false);
 		san_frees_forget(c->san, d->no);
 		cluster_device_decided(c, d);
+	}
+}
+
+/* Who wants space waits for those. */
+static void devices_opening(struct cluster *c, const struct cluster_node *n, const Strata__Hello *m)
+{
+	for (size_t i = 0; i < m->n_opening; i++) {
+		struct uuid uuid = control_get_uuid(m->opening[i]);
+		struct cluster_device *d = cluster_device_by_uuid(c, &uuid);
+
+		if (d)
+			d->opening = n->no;
 	}
 }
 
@@ -451,6 +465,7 @@ static void join_welcome(struct join *j)
 	n->start = control_get_uuid(j->msg->process);
 	n->since_wall_ns = ioe_wall_ns(c->ioe);
 	j->s->pid = j->msg->pid;
+	devices_opening(c, n, j->msg);
 	session_welcome(j->s, n, j->id, &m);
 	cluster_config_free(m.config);
 	log_info("node online", "node=%u name=%s version=%s", n->no, n->name, n->version);

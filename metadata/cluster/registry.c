@@ -359,7 +359,8 @@ bool cluster_space_may_come(struct cluster *c)
 		struct cluster_device *d = list_entry(l, struct cluster_device, link);
 
 		if (d->member == CLUSTER_MEMBER &&
-		    (d->presence == CLUSTER_ATTACHING || (d->presence == CLUSTER_AWAY && is_young)))
+		    (d->presence == CLUSTER_ATTACHING ||
+		     (d->presence == CLUSTER_AWAY && (is_young || d->opening))))
 			return true;
 	}
 	return false;

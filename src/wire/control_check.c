@@ -91,10 +91,14 @@ static bool check_hello(const Strata__Hello *m)
 {
 	if (!fits(m->version, 63) || !is_uuid(m->node) || !name_is_valid(m->name) ||
 	    !is_uuid(m->process) || !is_uuid_or_none(m->cluster) || !addrs_fit(m->n_nbd, m->nbd) ||
-	    !addrs_fit(m->n_peer, m->peer) || m->n_devices > CONTROL_DEVICES_MAX)
+	    !addrs_fit(m->n_peer, m->peer) || m->n_devices > CONTROL_DEVICES_MAX ||
+	    m->n_opening > CONTROL_DEVICES_MAX)
 		return false;
 	for (size_t i = 0; i < m->n_devices; i++)
 		if (!device_info(m->devices[i]))
+			return false;
+	for (size_t i = 0; i < m->n_opening; i++)
+		if (!is_uuid(m->opening[i]))
 			return false;
 	return true;
 }

@@ -85,7 +85,8 @@ static void delay_over(struct ioe_req *req)
 	close_step(dev);
 }
 
-static struct delay *later(struct ioe *e, struct device *dev, void *arg, void (*fn)(struct delay *d))
+static struct delay *later_by(struct ioe *e, struct device *dev, void *arg,
+			      void (*fn)(struct delay *d), uint64_t ns)
 {
 	struct delay *d = mem_zalloc(sizeof(*d));
 
@@ -95,8 +96,13 @@ static struct delay *later(struct ioe *e, struct device *dev, void *arg, void (*
 	d->fn = fn;
 	if (dev)
 		dev->in_flight++;
-	ioe_timer(e, &d->req, ioe_now_ns(e) + 1 + ioe_rand64(e) % DELAY_NS, delay_over);
+	ioe_timer(e, &d->req, ioe_now_ns(e) + ns + 1 + ioe_rand64(e) % DELAY_NS, delay_over);
 	return d;
+}
+
+static struct delay *later(struct ioe *e, struct device *dev, void *arg, void (*fn)(struct delay *d))
+{
+	return later_by(e, dev, arg, fn, 0);
 }
 
 /* ---- format, open, close ------------------------------------------------------------------------------------------------------------------ */
@@ -173,7 +179,7 @@ static void open_over(struct delay *d)
 
 void device_open(struct device_open *op)
 {
-	later(op->ioe, NULL, op, open_over);
+	later_by(op->ioe, NULL, op, open_over, mock_medium(op->path)->open_ns);
 }
 
 static void nothing(struct delay *d)

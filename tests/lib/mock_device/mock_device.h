@@ -26,8 +26,9 @@ struct mock_medium {
 	struct device_layer layers[MOCK_LAYERS];
 	uint32_t layers_n;
 	uint32_t opens, frees;
-	bool breaks;	 /* the next write fails and takes the device out of service */
-	bool unopenable; /* device_open fails */
+	bool breaks;	  /* the next write fails and takes the device out of service */
+	bool unopenable;  /* device_open fails */
+	uint64_t open_ns; /* device_open takes that much longer */
 	struct device *open;
 };
 

@@ -616,6 +616,58 @@ static void slots_come_back_also_when_somebody_dies(void **state)
 	}
 }
 
+/* A node is welcomed while its devices are being opened: what it wants to write meanwhile is not told that the pool is full. That a device fails ends the
+ * wait; so does a node that is here, and does not have it. */
+static void space_is_waited_for_while_devices_are_opened(void **state)
+{
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(25, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	cworld_run(&w, 60 * SEC); /* the server is not young any more */
+	cworld_node_stop(&w, 2);
+	cworld_node_stop(&w, 1);
+	for (int disk = 1; disk <= 2; disk++)
+		medium_of((device_no)disk)->open_ns = 30 * SEC;
+	medium_of(2)->unopenable = true;
+	cworld_node_begin(&w, 1);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	cworld_alloc_begin(&w, 1, v, 0, 1, a);
+	cworld_run(&w, 20 * SEC);
+	assert_false(a->done);
+	cworld_until(&w, a->done);
+	assert_int_equal(a->alloc.req.status, 0);
+
+	cworld_node_kill(&w, 1);
+	medium_of(1)->unopenable = true;
+	cworld_node_begin(&w, 1);
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	cworld_alloc_begin(&w, 1, v, 1, 1, a);
+	cworld_run(&w, 20 * SEC);
+	assert_false(a->done);
+	cworld_run(&w, 15 * SEC);
+	assert_true(a->done);
+	assert_int_equal(a->alloc.req.status, -ENOSPC);
+
+	/* a server that starts while the node tries once more, for as long: it hears of that one's end, too, though it is no news to the node */
+	cworld_run(&w, 10 * SEC);
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, 15 * SEC);
+	cworld_alloc_begin(&w, 1, v, 1, 1, a);
+	cworld_run(&w, 1 * SEC);
+	assert_false(a->done);
+	cworld_run(&w, 30 * SEC);
+	assert_true(a->done);
+	assert_int_equal(a->alloc.req.status, -ENOSPC);
+	expect_state("1", "failed");
+	expect_state("3", "away");
+	cworld_free(&w);
+}
+
 static void a_device_leaves_when_it_is_empty(void **state)
 {
 	struct cworld_call *v, *a;
@@ -1252,6 +1304,7 @@ int main(void)
 	    cmocka_unit_test(a_killed_server_loses_nothing),
 	    cmocka_unit_test(patience_ends),
 	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
+	    cmocka_unit_test(space_is_waited_for_while_devices_are_opened),
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
 	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
