@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "src/base/math.h"
 #include "src/base/mem.h"
 #include "src/ioe/file.h"
 #include "tests/lib/ioe_fixture.h"
@@ -465,6 +466,49 @@ static void the_kernel_holds_no_more_than_it_was_to(void **state)
 	mem_free(b);
 }
 
+/* Reads that a disk has finished all at once: the most that end in one turn. */
+static int most_in_a_turn(struct ioe_fixture *fx, bool moves_inline)
+{
+	enum { N = 16 };
+	static const uint8_t zeros[N * PACKET];
+	struct ioe_file *f = ioe_fixture_file(fx, "f", MIB);
+	uint8_t *b = mem_alloc_aligned(BLOCK, N * PACKET);
+	struct ioe_wait w[N] = {0};
+	int ends[2], kept, most = 0, before = 0;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	direct_pretend(f);
+	file_of(f)->ring_moves_inline = moves_inline;
+	kept = fd_replace(f, ends[0]);
+	for (int i = 0; i < N; i++)
+		ioe_read(fx->e, &w[i].req, f, 0, b + i * PACKET, PACKET, ioe_wait_done);
+	ioe_poll(fx->e, 0);
+	assert_int_equal(write(ends[1], zeros, sizeof(zeros)), sizeof(zeros));
+	while (before < N) {
+		int ended = 0;
+
+		ioe_poll(fx->e, ioe_now_ns(fx->e) + 10000000000ULL);
+		for (int i = 0; i < N; i++)
+			ended += w[i].calls;
+		assert_true(ended > before); /* else the rest was forgotten */
+		most = MAX(most, ended - before);
+		before = ended;
+	}
+	fd_bring_back(f, kept);
+	ioe_file_close(fx->e, f);
+	close(ends[0]);
+	close(ends[1]);
+	mem_free(b);
+	unlink(ioe_fixture_path(fx, "f"));
+	return most;
+}
+
+static void what_disks_have_finished_is_taken_a_few_at_a_time(void **state)
+{
+	assert_int_equal(most_in_a_turn(*state, false), 8);
+	assert_true(most_in_a_turn(*state, true) > 8);
+}
+
 /* ---- libaio ------------------------------------------------------------------------------------------------------------ */
 
 /* Writes and reads of many blocks while io_submit() answers like this. */
@@ -633,6 +677,8 @@ int main(void)
 	    {"the kernel holds no more than it was to", the_kernel_holds_no_more_than_it_was_to,
 	     ON_URING},
 	    {"a full ring that gives back", a_full_ring_that_gives_back_does_not_sleep, ON_URING},
+	    {"what disks have finished is taken a few at a time",
+	     what_disks_have_finished_is_taken_a_few_at_a_time, ON_URING},
 	    {"what io_submit does not take", what_io_submit_does_not_take_is_submitted_again,
 	     ON_AIO},
 	    {"what io_submit refuses fails alone", what_io_submit_refuses_fails_alone, ON_AIO},
