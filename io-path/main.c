@@ -22,12 +22,12 @@
 #include "src/base/mem.h"
 #include "src/base/units.h"
 #include "src/ioe/cpu.h"
+#include "src/ioe/limits.h"
 #include "src/ioe/notify.h"
 #include "targets/nbd/nbd.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
-#define GIVE_UP_NS   5000000000ULL
-#define HURRY_NS_MIN 1000000000ULL
+#define GIVE_UP_NS 5000000000ULL
 
 static char *data, *name, *engine, *key_file, *runtime_dir;
 static struct config_list metad, nbd, peer;
@@ -59,7 +59,7 @@ static const struct config_option options[] = {
      .help = "the cluster's secret, for TCP between daemons"},
     {"insecure", CONFIG_FLAG, &insecure,
      .help = "allow --nbd addresses that other machines can reach: anybody there can write"},
-    {"device-wait", CONFIG_DURATION, &wait_ns, "TIME", .min = 1,
+    {"device-wait", CONFIG_DURATION, &wait_ns, "TIME", .min = 1000000,
      .help = "how long requests wait for a device or node that is away; default 2m"},
     {"map-cache", CONFIG_SIZE, &map_cache, "SIZE", .min = 1 << 20,
      .help = "memory for the maps of open volumes; default 64M"},
@@ -74,7 +74,7 @@ static const struct config_option options[] = {
     {"foreground", CONFIG_FLAG, &foreground, .help = "write that line to stdout"},
 };
 static const struct config config = {"strata-noded", "A data-path node of a Strata cluster.",
-				     options, ARRAY_LEN(options)};
+				     options, ARRAY_LEN(options), "strata-metad"};
 
 static struct {
 	struct ioe *ioe;
@@ -83,12 +83,12 @@ static struct {
 	struct nbd_server *nbd;
 	struct auth_key key;
 	bool has_key, terminating, timing, closed;
-	uint64_t terminating_ns;
 	struct ioe_req timer;
 	struct list benches;
 } g;
 
 static void on_ready(void *arg);
+static void on_refused(void *arg, const char *errmsg);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
 static void on_bench(void *arg, struct control_bench *b);
 static void terminate(void *arg);
@@ -168,16 +168,13 @@ static int defaults(char errmsg[ERRMSG_LEN])
 	return r;
 }
 
-static bool is_local(const char *addr)
-{
-	return !strncmp(addr, "unix:", 5) || !strncmp(addr, "127.", 4) ||
-	       !strncmp(addr, "[::1]:", 6);
-}
-
+/* Options that do not go together: the way to exit status 2. */
 static int check_addrs(char errmsg[ERRMSG_LEN])
 {
+	bool has_key = key_file;
+
 	for (uint32_t i = 0; i < nbd.n; i++) {
-		if (is_local(nbd.items[i]) || insecure)
+		if (ioe_addr_is_local(nbd.items[i]) || insecure)
 			continue;
 		snprintf(errmsg, ERRMSG_LEN,
 			 "--nbd %.100s: anybody who reaches this address can read and write every "
@@ -186,13 +183,13 @@ static int check_addrs(char errmsg[ERRMSG_LEN])
 		return -EACCES;
 	}
 	for (uint32_t i = 0; i < metad.n; i++) {
-		if (!strncmp(metad.items[i], "unix:", 5) || g.has_key)
+		if (!strncmp(metad.items[i], "unix:", 5) || has_key)
 			continue;
 		snprintf(errmsg, ERRMSG_LEN, "--metad %.100s needs --key-file", metad.items[i]);
 		return -EACCES;
 	}
 	for (uint32_t i = 0; i < peer.n; i++) {
-		if (!strncmp(peer.items[i], "unix:", 5) || g.has_key)
+		if (!strncmp(peer.items[i], "unix:", 5) || has_key)
 			continue;
 		snprintf(errmsg, ERRMSG_LEN, "--peer %.100s needs --key-file", peer.items[i]);
 		return -EACCES;
@@ -212,9 +209,6 @@ static int prepare(char errmsg[ERRMSG_LEN])
 			return r;
 		g.has_key = true;
 	}
-	r = check_addrs(errmsg);
-	if (r)
-		return r;
 	/* from here on something is left behind */
 	r = ioe_mkdir(g.ioe, data, 0700);
 	if (r) {
@@ -243,6 +237,7 @@ static int make_node(char errmsg[ERRMSG_LEN])
 	    .peer_n = peer.n,
 	    .wait_ns = wait_ns,
 	    .ready = on_ready,
+	    .refused = on_refused,
 	    .stats = on_stats,
 	    .bench = on_bench,
 	};
@@ -340,8 +335,15 @@ static void on_ready(void *arg)
 		printf("ready %s\n", text ? text : "{}");
 	fflush(stdout);
 	notify_ready(ready_fd == UINT64_MAX ? -1 : (int)ready_fd, text ? text : "{}");
+	ready_fd = UINT64_MAX; /* that was all there is to say */
 	free(text);
 	json_decref(line);
+}
+
+static void on_refused(void *arg, const char *errmsg)
+{
+	(void)arg;
+	notify_refused(ready_fd == UINT64_MAX ? -1 : (int)ready_fd, errmsg);
 }
 
 /* ---- loads that an operator asks for: open -> run -> close -> answer ------------------------------------------------------- */
@@ -546,15 +548,7 @@ static void on_stats(void *arg, struct control_metrics *m, volume_id volume)
 static void terminate(void *arg)
 {
 	(void)arg;
-	if (g.terminating) {
-		/* soon after the first it is the same one, to a supervisor and to all its processes; later somebody is in a hurry, and the
-		 * restart ring keeps what was acknowledged */
-		if (ioe_now_ns(g.ioe) - g.terminating_ns >= HURRY_NS_MIN)
-			_exit(EXIT_FAILED);
-		return;
-	}
 	g.terminating = true;
-	g.terminating_ns = ioe_now_ns(g.ioe);
 	log_info("ending");
 	g.timing = true;
 	ioe_timer(g.ioe, &g.timer, ioe_now_ns(g.ioe) + GIVE_UP_NS, give_up);
@@ -621,8 +615,13 @@ int main(int argc, char **argv)
 	case CONFIG_GO:
 		break;
 	}
+	if (check_addrs(errmsg)) {
+		complain(errmsg);
+		return EXIT_USAGE;
+	}
 	mem_tune();
 	log_set_name(name ? name : "noded");
+	limits_raise_files();
 	list_init(&g.benches);
 	r = make_engine();
 	if (r) {

@@ -16,10 +16,10 @@
 #include "src/base/config.h"
 #include "src/base/log.h"
 #include "src/base/mem.h"
+#include "src/ioe/limits.h"
 #include "src/ioe/notify.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, ADDR_TEXT = 512 };
-#define HURRY_NS_MIN 1000000000ULL
 
 static char *data, *engine, *key_file, *token_file;
 static struct config_list api, rpc;
@@ -47,7 +47,7 @@ static const struct config_option options[] = {
     {"foreground", CONFIG_FLAG, &foreground, .help = "write that line to stdout"},
 };
 static const struct config config = {"strata-metad", "The metadata server of a Strata cluster.",
-				     options, ARRAY_LEN(options)};
+				     options, ARRAY_LEN(options), "strata-noded"};
 
 static struct {
 	struct ioe *ioe;
@@ -56,7 +56,6 @@ static struct {
 	struct http *http;
 	struct auth_key key;
 	bool has_key, opened, terminating;
-	uint64_t terminating_ns;
 	char *token;
 	uint32_t ending;
 	int exit_status;
@@ -106,7 +105,22 @@ static int load_key(char errmsg[ERRMSG_LEN])
 	return r == -ENOENT && !key_file ? 0 : r;
 }
 
-/* What the server and the HTTP side would say when everything is made. */
+/* Options that do not go together: the way to exit status 2. */
+static int check_options(char errmsg[ERRMSG_LEN])
+{
+	for (uint32_t i = 0; i < api.n; i++) {
+		if (token_file || ioe_addr_is_local(api.items[i]))
+			continue;
+		snprintf(errmsg, ERRMSG_LEN,
+			 "--api %.100s can be reached from other machines: --api-token-file names "
+			 "what administrators must show there",
+			 api.items[i]);
+		return -EACCES;
+	}
+	return 0;
+}
+
+/* What the server would say when everything is made. */
 static int check_addrs(char errmsg[ERRMSG_LEN])
 {
 	for (uint32_t i = 0; i < rpc.n; i++) {
@@ -272,14 +286,9 @@ static void failed(void *arg, int status)
 static void terminate(void *arg)
 {
 	(void)arg;
-	if (g.terminating) {
-		/* soon after the first it is the same one, to a supervisor and to all its processes; later somebody is in a hurry */
-		if (ioe_now_ns(g.ioe) - g.terminating_ns >= HURRY_NS_MIN)
-			_exit(EXIT_FAILED);
+	if (g.terminating) /* a signal, while we end because the start failed */
 		return;
-	}
 	g.terminating = true;
-	g.terminating_ns = ioe_now_ns(g.ioe);
 	log_info("ending");
 	g.ending = 1;
 	if (g.http) {
@@ -316,8 +325,13 @@ int main(int argc, char **argv)
 	case CONFIG_GO:
 		break;
 	}
+	if (check_options(errmsg)) {
+		complain(errmsg);
+		return EXIT_USAGE;
+	}
 	mem_tune();
 	log_set_name("metad");
+	limits_raise_files();
 	r = make_engine();
 	if (r) {
 		snprintf(errmsg, sizeof(errmsg), "there is no I/O engine: %s", err_text(r));

@@ -306,10 +306,14 @@ static int hello_answered(struct conn_call *call, int status, const struct frame
 /* The server closes the connection after a refusal; we ask again after the back-off, which is not reset. */
 static void refused(struct control *c, int status, const char *errmsg)
 {
-	if (strcmp(c->refusal, errmsg))
+	bool news = strcmp(c->refusal, errmsg);
+
+	if (news)
 		log_error("the metadata server refuses this node", "error=%s: %s", err_name(status),
 			  errmsg);
 	snprintf(c->refusal, sizeof(c->refusal), "%.255s", errmsg);
+	if (news && c->cfg.refused)
+		c->cfg.refused(c->cfg.arg, c->refusal);
 	conn_break(&c->dialer.conn, status);
 }
 

@@ -47,6 +47,8 @@ struct control_config {
 	struct meta_client *client; /* NULL: none */
 	/* once: the node has joined and each device that is open is served or refused */
 	void (*ready)(void *arg);
+	/* the metadata server does not take this node, for a reason that is news; may be NULL */
+	void (*refused)(void *arg, const char *errmsg);
 	/* who is where: valid during the call */
 	void (*config)(void *arg, const Strata__Config *config);
 	/* fill in counters with control_metric(); volume 0: everything */

@@ -9,6 +9,7 @@
 
 static int lock_take(struct node *n, char errmsg[ERRMSG_LEN]);
 static void on_ready(void *arg);
+static void on_refused(void *arg, const char *errmsg);
 static void on_config(void *arg, const Strata__Config *config);
 static void notice_who_left(struct node *n, const Strata__Config *config);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
@@ -117,6 +118,7 @@ int node_start(struct node *n, const char *const *nbd, uint32_t nbd_n, char errm
 	    .store = &n->store,
 	    .client = &n->client,
 	    .ready = on_ready,
+	    .refused = n->cfg.refused ? on_refused : NULL,
 	    .config = on_config,
 	    .stats = on_stats,
 	    .bench = n->cfg.bench ? on_bench : NULL,
@@ -144,6 +146,13 @@ static void on_ready(void *arg)
 	struct node *n = arg;
 
 	n->cfg.ready(n->cfg.arg);
+}
+
+static void on_refused(void *arg, const char *errmsg)
+{
+	struct node *n = arg;
+
+	n->cfg.refused(n->cfg.arg, errmsg);
 }
 
 static void on_bench(void *arg, struct control_bench *b)

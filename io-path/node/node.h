@@ -28,6 +28,8 @@ struct node_config {
 	uint64_t wait_ns; /* how long requests wait for a device or node that is away; 0: 60 s */
 	uint64_t keepalive_ns;
 	void (*ready)(void *arg); /* once: joined, and every device is served or refused */
+	/* the metadata server does not take the node, for a reason that is news; it is asked again. May be NULL */
+	void (*refused)(void *arg, const char *errmsg);
 	/* counters of volumes and targets; may be NULL */
 	void (*stats)(void *arg, struct control_metrics *m, volume_id volume);
 	void (*bench)(void *arg, struct control_bench *b); /* may be NULL */

@@ -153,8 +153,14 @@ static int file_option(void *arg, const char *section, const char *name, const c
 {
 	struct parse *p = arg;
 
-	if (*section && strcmp(section, p->c->program))
+	if (*section && p->c->neighbour && !strcmp(section, p->c->neighbour))
 		return 1;
+	if (*section && strcmp(section, p->c->program)) {
+		bad(p, "there is no section [%s], only [%s]%s%s%s", section, p->c->program,
+		    p->c->neighbour ? " and [" : "", p->c->neighbour ? p->c->neighbour : "",
+		    p->c->neighbour ? "]" : "");
+		return 0;
+	}
 	for (size_t i = 0; i < p->c->options_n; i++) {
 		if (strcmp(name, p->c->options[i].name))
 			continue;
@@ -279,7 +285,7 @@ static void format_u64(const struct config_option *o, uint64_t v, char text[UNIT
 	if (o->type == CONFIG_SIZE)
 		units_format_size(v, text);
 	else if (o->type == CONFIG_DURATION)
-		snprintf(text, UNITS_TEXT_LEN, "%gs", (double)v / 1e9);
+		units_format_duration(v, text);
 	else
 		snprintf(text, UNITS_TEXT_LEN, "%llu", (unsigned long long)v);
 }

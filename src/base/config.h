@@ -2,8 +2,8 @@
 /* config.h - the options of a daemon: flags, and an INI file with the same names.
  *
  * A program describes its options in one table; help text, flags and the file all follow from it. `--config FILE` names the file; what it
- * says is overridden by flags, whatever their order. In the file options stand in the section [<program>] or in none; other sections are somebody
- * else's (so one file can serve several daemons). A list option may be given several times; given as flags it replaces that of the file.
+ * says is overridden by flags, whatever their order. In the file options stand in the section [<program>] or in none; the section of the neighbour, which one
+ * file can serve too, is passed over, and any other is a mistake. A list option may be given several times; given as flags it replaces that of the file.
  *
  *   static const struct config_option options[] = {
  *           {"data", CONFIG_STRING, &data, "DIR", .help = "where the database is", .required = true},
@@ -54,6 +54,7 @@ struct config {
 	const char *program, *summary;
 	const struct config_option *options;
 	size_t options_n;
+	const char *neighbour; /* whose section may be in the same file; NULL: nobody's */
 };
 
 enum config_verdict {

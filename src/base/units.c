@@ -10,7 +10,7 @@
 #include "src/base/check.h"
 #include "src/base/math.h"
 
-static const char suffixes[] = "KMGTP";
+static const char suffixes[] = "KMGTPE";
 
 /* Digits with an optional fraction: value = whole + frac / frac_unit. */
 static int parse_decimal(const char **text, uint64_t *whole, uint64_t *frac, uint64_t *frac_unit)
@@ -100,20 +100,34 @@ void units_format_size(uint64_t bytes, char text[UNITS_TEXT_LEN])
 			 suffixes[i]);
 }
 
+/* from the largest to the smallest */
+static const struct {
+	const char *word;
+	uint64_t ns;
+} times[] = {{"h", 3600000000000}, {"m", 60000000000}, {"s", 1000000000},
+	     {"", 1000000000},	   {"ms", 1000000},    {"us", 1000}};
+
 int units_parse_duration(const char *text, uint64_t *ret_ns)
 {
-	static const struct {
-		const char *word;
-		uint64_t ns;
-	} words[] = {{"", 1000000000}, {"s", 1000000000},  {"ms", 1000000},
-		     {"us", 1000},     {"m", 60000000000}, {"h", 3600000000000}};
 	uint64_t whole, frac, frac_unit;
 	int r = parse_decimal(&text, &whole, &frac, &frac_unit);
 
 	if (r)
 		return r;
-	for (size_t i = 0; i < ARRAY_LEN(words); i++)
-		if (!strcmp(text, words[i].word))
-			return scale(whole, frac, frac_unit, words[i].ns, ret_ns);
+	for (size_t i = 0; i < ARRAY_LEN(times); i++)
+		if (!strcmp(text, times[i].word))
+			return scale(whole, frac, frac_unit, times[i].ns, ret_ns);
 	return -EINVAL;
+}
+
+void units_format_duration(uint64_t ns, char text[UNITS_TEXT_LEN])
+{
+	for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+		if (ns % times[i].ns || !ns)
+			continue;
+		snprintf(text, UNITS_TEXT_LEN, "%llu%s", (unsigned long long)(ns / times[i].ns),
+			 times[i].word);
+		return;
+	}
+	snprintf(text, UNITS_TEXT_LEN, "%lluns", (unsigned long long)ns);
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
@@ -316,6 +317,13 @@ static void terminate_run(struct ioe_msg *m)
 	struct host *h = container_of(m, struct host, terminate_msg);
 
 	h->terminate_posted = false;
+	if (h->terminating) {
+		if (host_clock_ns() - h->terminating_ns >= IOE_HURRY_NS)
+			_exit(EXIT_FAILURE);
+		return;
+	}
+	h->terminating = true;
+	h->terminating_ns = host_clock_ns();
 	h->terminate(h->terminate_arg);
 }
 

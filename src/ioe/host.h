@@ -52,7 +52,8 @@ struct host {
 	void (*terminate)(void *arg);
 	void *terminate_arg;
 	struct ioe_msg terminate_msg;
-	bool terminate_posted;
+	bool terminate_posted, terminating;
+	uint64_t terminating_ns; /* since when */
 };
 
 static inline struct host *host_of(struct ioe *e)

@@ -260,6 +260,8 @@ void ioe_shm_close(struct ioe *e, struct ioe_shm *shm); /* the contents stay */
 int ioe_listen(struct ioe *e, const char *addr, struct ioe_sock **ret_s, char *errmsg);
 /* NULL: it can be an address; else what one looks like. */
 const char *ioe_addr_wrong(const char *addr);
+bool ioe_addr_is_local(
+    const char *addr); /* whoever listens there is not reached from other machines */
 /* The address of a listener, in the form ioe_connect takes. */
 void ioe_sock_addr(struct ioe_sock *s, char addr[IOE_ADDR_MAX]);
 /* "unix" (with pid) or HOST:PORT, for people. */
@@ -275,9 +277,11 @@ void ioe_sock_close(struct ioe *e, struct ioe_sock *s);
 int ioe_sock_dup(struct ioe_sock *listener, int *ret_fd);
 void ioe_fd_close(int fd);
 
-/* SIGTERM and SIGINT call fn on the loop (real engines; a no-op in simulation); a SIGINT that is ignored stays so: whoever started us takes care of what
- * comes from the terminal. They are blocked in the calling thread and those it starts later: call this before anything starts threads, or a signal may
+/* SIGTERM or SIGINT calls fn on the loop, once (real engines; a no-op in simulation). Another one within IOE_HURRY_NS is the same one, sent to a
+ * supervisor and to all its processes; a later one comes from somebody in a hurry and ends the process at once, exit status 1: nothing that was
+ * acknowledged is lost by that. A SIGINT that is ignored stays so: whoever started us takes care of what comes from the terminal. They are blocked in the calling thread and those it starts later: call this before anything starts threads, or a signal may
  * find one that does not block it and end the process. SIGPIPE is ignored from then on: whoever read our messages may go away before we do. */
+#define IOE_HURRY_NS 1000000000ULL
 int ioe_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 
 #endif

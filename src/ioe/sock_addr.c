@@ -79,6 +79,13 @@ int sock_addr_parse(const char *text, struct sock_addr *ret_a)
 	return parse_inet(text, ret_a);
 }
 
+bool ioe_addr_is_local(const char *addr)
+{
+	struct sock_addr a;
+
+	return sock_addr_parse(addr, &a) == 0 && sock_addr_is_local(&a);
+}
+
 const char *ioe_addr_wrong(const char *addr)
 {
 	struct sock_addr a;

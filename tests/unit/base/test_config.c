@@ -30,10 +30,11 @@ static const struct config_option options[] = {
     {"verbose", CONFIG_FLAG, &verbose, NULL, .help = "say more"},
     {"engine", CONFIG_WORD, &engine, "NAME", .help = "I/O engine", .words = "uring|aio"},
     {"cache", CONFIG_SIZE, &cache, "SIZE", .help = "memory", .min = 4096},
-    {"timeout", CONFIG_DURATION, &timeout, "TIME", .help = "patience"},
+    {"timeout", CONFIG_DURATION, &timeout, "TIME", .help = "patience", .min = 1000000},
     {"depth", CONFIG_NUMBER, &depth, "N", .help = "queue depth", .min = 1, .max = 1024},
 };
-static const struct config config = {"strata-test", "A test.", options, ARRAY_LEN(options)};
+static const struct config config = {"strata-test", "A test.", options, ARRAY_LEN(options),
+				     "neighbour"};
 
 static char path[] = "/tmp/strata-config.XXXXXX";
 
@@ -99,9 +100,9 @@ static void the_file_is_read_and_flags_override_it(void **state)
 	char errmsg[ERRMSG_LEN], line[128];
 
 	(void)state;
-	file(
-	    "# comment\ndata = /from/file\n[other]\nwhatever = 1\n[strata-test]\napi = a\napi = b\n"
-	    "cache = 8K\nverbose = yes\n");
+	file("# comment\ndata = /from/file\n[neighbour]\nwhatever = 1\n[strata-test]\napi = a\napi "
+	     "= b\n"
+	     "cache = 8K\nverbose = yes\n");
 	snprintf(line, sizeof(line), "--cache 16K --api c --config %s", path);
 	assert_int_equal(parse(errmsg, line), CONFIG_GO);
 	assert_string_equal(data, "/from/file");
@@ -140,6 +141,7 @@ static void mistakes_are_named(void **state)
 	    {"--data x --depth -1", "'depth' is a number, not '-1'"},
 	    {"--data x --depth 99999999999999999999999", "is a number"},
 	    {"--data x --timeout soon", "'timeout' is a duration"},
+	    {"--data x --timeout 0", "out of range: '0'; at least 1ms"},
 	    {"--data x --config /does/not/exist", "cannot read the configuration file"},
 	};
 	(void)state;
@@ -162,6 +164,8 @@ static void mistakes_in_the_file_are_named_with_their_line(void **state)
 	    {"data = /x\nverbose = perhaps\n", "line 2: 'verbose' is yes or no"},
 	    {"data = /x\nnonsense\n", "line 2: neither a section nor name = value"},
 	    {"[strata-test\ndata = /x\n", "line 1: neither"},
+	    {"[strata-tests]\ndata = /x\n",
+	     "line 2: there is no section [strata-tests], only [strata-test] and [neighbour]"},
 	    {"data = /x\ndata = /y\n", "line 2: 'data' is there twice"},
 	    {"data = /x\ndepth =\n", "line 2: 'depth' is a number"},
 	    {"data =\n", "line 1: 'data' is empty"},
@@ -237,7 +241,7 @@ static void a_table_may_be_as_long_as_tables_may_be(void **state)
 	static uint64_t values[N];
 	static char names[N][16];
 	struct config_option many[N];
-	struct config c = {"strata-test", "A test.", many, N};
+	struct config c = {"strata-test", "A test.", many, N, NULL};
 	char errmsg[ERRMSG_LEN], name[16];
 
 	(void)state;

@@ -44,6 +44,7 @@ static void sizes_are_parsed(void **state)
 	    {"512B", 512},
 	    {"1.0", 1},
 	    {"8191P", 8191 * PIB},
+	    {"7E", 7 * 1024 * PIB},
 	    {"9223372036854775807", INT64_MAX},
 	    {"007", 7},
 	};
@@ -71,6 +72,8 @@ static void sizes_are_parsed(void **state)
 	    {"1e3", -EINVAL},
 	    {"1.0000000000K", -EINVAL},
 	    {"8192P", -ERANGE},
+	    {"8E", -ERANGE},
+	    {"1E3", -EINVAL},
 	    {"9223372036854775808", -ERANGE},
 	    {"18446744073709551616", -ERANGE},
 	    {"99999999999999999999999K", -ERANGE},
@@ -107,7 +110,7 @@ static void sizes_are_formatted(void **state)
 	    {10 * GIB, "10 GiB"},
 	    {TIB + TIB / 2, "1.5 TiB"},
 	    {PIB, "1 PiB"},
-	    {UINT64_MAX, "16383.9 PiB"},
+	    {UINT64_MAX, "15.9 EiB"},
 	};
 
 	(void)state;
@@ -145,6 +148,30 @@ static void durations_are_parsed(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		assert_int_equal(units_parse_duration(bad[i], &ns), -EINVAL);
 	assert_int_equal(units_parse_duration("9999999999h", &ns), -ERANGE);
+}
+
+static void durations_are_formatted(void **state)
+{
+	static const struct {
+		uint64_t ns;
+		const char *text;
+	} rows[] = {{0, "0ns"},
+		    {1, "1ns"},
+		    {1000, "1us"},
+		    {1000000, "1ms"},
+		    {SECOND / 4, "250ms"},
+		    {SECOND, "1s"},
+		    {90 * SECOND, "90s"},
+		    {120 * SECOND, "2m"},
+		    {7200 * SECOND, "2h"}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char text[UNITS_TEXT_LEN];
+
+		units_format_duration(rows[i].ns, text);
+		assert_string_equal(text, rows[i].text);
+	}
 }
 
 static void uuids_survive_text(void **state)
@@ -276,6 +303,7 @@ int main(void)
 	    cmocka_unit_test(sizes_are_parsed),
 	    cmocka_unit_test(sizes_are_formatted),
 	    cmocka_unit_test(durations_are_parsed),
+	    cmocka_unit_test(durations_are_formatted),
 	    cmocka_unit_test(uuids_survive_text),
 	    cmocka_unit_test(every_error_has_a_name_a_text_and_an_errno),
 	    cmocka_unit_test(numbers_of_errors_stay),
