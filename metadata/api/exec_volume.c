@@ -334,11 +334,16 @@ static void release_taken(struct cluster_takeover *takeover)
 static void release_looked(struct san_req *req)
 {
 	struct exec_release *op = container_of(req, struct exec_release, get.req);
+	json_t *json;
 
-	if (req->status)
+	if (req->status) {
 		no_volume(&op->x, req->status, req->errmsg);
-	else
-		exec_answer(&op->x, 200, exec_volume_json(op->x.a, &op->get.volume));
+		return;
+	}
+	json = exec_volume_json(op->x.a, &op->get.volume);
+	if (json)
+		json_object_set_new(json, "released", json_boolean(op->takeover.was.is_open));
+	exec_answer(&op->x, 200, json);
 }
 
 /* ---- exports ------------------------------------------------------------------------------------------------------------------------- */

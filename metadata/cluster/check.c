@@ -4,7 +4,7 @@
  *   RECORDS* -> MAP* (each mapped chunk: does its device have the slot for it?) -> SLOTS* (each open slot: does the map name it?) -> end
  *
  * Everything goes on meanwhile. So what looks wrong is looked at a second time, map and device both, and counts only if it is still wrong. Devices that
- * are away are not checked, and the result says so. */
+ * could not be asked everything, because they are away or went away meanwhile, are named in the result (devices_away, the first ones, and devices_away_n). */
 #include "metadata/cluster/check.h"
 
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include "src/base/mem.h"
 
 enum { PAGE = 256, PLACES = PAGE * REPLICAS_MAX, SLOTS_PAGE = 1024, PROBLEMS = 8, TEXT = 120 };
+enum { AWAY_NAMED = 64 };
 
 struct check_place {
 	struct replica r;
@@ -50,6 +51,7 @@ struct check {
 	uint64_t chunks_n, slots_n, problems_n;
 	char problems[PROBLEMS][TEXT];
 	size_t texts_n;
+	uint64_t unchecked[(DEVICES_MAX + 64) / 64]; /* bits: devices */
 };
 
 static void check_start(struct job_run *run, void *arg);
@@ -88,6 +90,11 @@ static void problem(struct check *k, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(k->problems[k->texts_n++], TEXT, fmt, ap);
 	va_end(ap);
+}
+
+static void not_checked(struct check *k, device_no no)
+{
+	k->unchecked[no / 64] |= 1ULL << no % 64;
 }
 
 static bool is_over(const struct check *k)
@@ -210,7 +217,7 @@ static void map_ask(struct check *k)
 		return;
 	}
 	while (k->place_i < k->places_n && !(s = session_of(k, k->places[k->place_i].r.dev)))
-		k->place_i++;
+		not_checked(k, k->places[k->place_i++].r.dev);
 	if (!s && k->walk.next_layer) {
 		job_progress(k->run, k->records.pages_total + k->chunks_n / PAGE,
 			     2 * k->records.pages_total);
@@ -249,6 +256,8 @@ static void map_told(struct session_call *call, int status, const ProtobufCMessa
 	bool is_answer = !status && !*m->error && m->n_slots == k->asked_n;
 	size_t kept = k->place_i;
 
+	if (!is_answer)
+		not_checked(k, k->places[k->place_i].r.dev);
 	/* what fits is done; what does not is kept for a second look, or is a problem */
 	for (size_t i = 0; i < k->asked_n && is_answer; i++) {
 		struct check_place p = k->places[k->place_i + i];
@@ -359,6 +368,7 @@ static void slots_ask(struct check *k)
 		return;
 	}
 	if (!s) { /* it went away: the others */
+		not_checked(k, k->dev);
 		slots_next_device(k);
 		return;
 	}
@@ -381,6 +391,7 @@ static void slots_told(struct session_call *call, int status, const ProtobufCMes
 	size_t n;
 
 	if (status || *m->error) {
+		not_checked(k, k->dev);
 		slots_next_device(k);
 		return;
 	}
@@ -412,29 +423,41 @@ static void slots_told(struct session_call *call, int status, const ProtobufCMes
 
 /* ---- the end -------------------------------------------------------------------------------------------------------------------------------- */
 
+/* Those that were away all the time have not been met on the way if nothing is mapped there. */
+static json_t *devices_away(struct check *k, json_int_t *ret_n)
+{
+	json_t *away = json_array();
+
+	list_for_each (l, &k->c->devices) {
+		struct cluster_device *d = list_entry(l, struct cluster_device, link);
+
+		if (d->member == CLUSTER_MEMBER && !session_of(k, d->no))
+			not_checked(k, d->no);
+	}
+	*ret_n = 0;
+	for (uint32_t no = 0; no <= DEVICES_MAX; no++)
+		if (k->unchecked[no / 64] & 1ULL << no % 64 && (*ret_n)++ < AWAY_NAMED)
+			json_array_append_new(away, json_integer(no));
+	return away;
+}
+
 static void check_end(struct check *k, int status)
 {
 	struct job_run *run = k->run;
-	json_t *problems = json_array(), *away = json_array(), *result;
+	json_int_t away_n;
+	json_t *problems = json_array(), *away = devices_away(k, &away_n), *result;
 	char *text = NULL;
 
 	for (size_t i = 0; i < k->texts_n; i++)
 		json_array_append_new(problems, json_string(k->problems[i]));
-	list_for_each (l, &k->c->devices) {
-		struct cluster_device *d = list_entry(l, struct cluster_device, link);
-
-		if (d->member == CLUSTER_MEMBER && !session_of(k, d->no) &&
-		    json_array_size(away) < 64)
-			json_array_append_new(away, json_integer(d->no));
-	}
 	if (!status)
 		job_progress(run, 2 * k->records.pages_total, 2 * k->records.pages_total);
-	result = json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "problems", problems,
+	result = json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}", "problems", problems,
 			   "problems_n", (json_int_t)k->problems_n, "volumes",
 			   (json_int_t)k->records.volumes_n, "layers",
 			   (json_int_t)k->records.layers_n, "chunks", (json_int_t)k->chunks_n,
 			   "intents", (json_int_t)k->records.intents_n, "slots",
-			   (json_int_t)k->slots_n, "devices_away", away);
+			   (json_int_t)k->slots_n, "devices_away", away, "devices_away_n", away_n);
 	if (!status && result)
 		text = json_dumps(result, JSON_COMPACT);
 	json_decref(result);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -345,6 +346,16 @@ static void the_owner_is_named_to_others(void **state)
 }
 
 /* An owner that is gone for good: whoever asks gets its volume, after a while by itself, or when an administrator says so. */
+static void expect_release(const char *volume, bool released)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, volume, NULL, &answer), 200);
+	assert_int_equal(json_is_true(json_object_get(answer, "released")), released);
+	assert_int_equal(json_is_false(json_object_get(answer, "released")), !released);
+	json_decref(answer);
+}
+
 static void a_dead_owner_is_replaced(void **state)
 {
 	struct cworld_call *v, *u, *a;
@@ -373,8 +384,8 @@ static void a_dead_owner_is_replaced(void **state)
 	assert_int_equal(cworld_open(&w, 3, "vm1", v), -E_NOT_OWNER);
 	assert_string_equal(v->open.owner_uri, "nbd://10.0.1.2:10809/vm1");
 
-	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, "vm2", NULL, NULL), 200);
-	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, "vm2", NULL, NULL), 200);
+	expect_release("vm2", true);
+	expect_release("vm2", false);
 	assert_int_equal(cworld_open(&w, 3, "vm2", v), 0);
 	assert_int_equal(v->open.epoch, 2);
 	assert_int_equal(cworld_events(&w, "volume_taken"), 2);
@@ -1122,6 +1133,54 @@ static void a_check_tells_what_it_finds(void **state)
 	cworld_free(&w);
 }
 
+static void expect_unchecked(const char *job, const char *devices)
+{
+	json_t *answer;
+	char *away;
+
+	cworld_run(&w, 5 * SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_JOB_SHOW, job, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "state"), "done");
+	assert_int_equal(cworld_int(answer, "result.problems_n"), 0);
+	away = json_dumps(json_object_get(json_object_get(answer, "result"), "devices_away"),
+			  JSON_COMPACT);
+	assert_string_equal(away, devices);
+	free(away);
+	json_decref(answer);
+}
+
+/* A check that could look at nothing has found nothing, and says why: devices that were away from the beginning, that went away while it ran, that
+ * fail. */
+static void a_check_names_what_it_could_not_look_at(void **state)
+{
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(37, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 20, a), 0);
+	assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, NULL), 202);
+	expect_unchecked("1", "[]");
+	assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, NULL), 202);
+	cworld_node_kill(&w, 2);
+	expect_unchecked("2", "[3,4]");
+	assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, NULL), 202);
+	expect_unchecked("3", "[3,4]");
+	mock_medium("/n1-disk1")->breaks = mock_medium("/n1-disk2")->breaks = true;
+	for (int i = 0; i < 20; i++) /* each of them on one of the devices */
+		if (a->items[i].entry.replicas[0].dev <= 2)
+			cworld_write(&w, 1, v, &a->items[i]);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_CHECK, NULL, NULL, NULL), 202);
+	expect_unchecked("4", "[1,2,3,4]");
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
 static void a_device_that_fails_is_told(void **state)
 {
 	struct cworld_call *v, *a;
@@ -1318,6 +1377,7 @@ int main(void)
 	    cmocka_unit_test(a_repeated_request_makes_nothing_again),
 	    cmocka_unit_test(odd_texts_are_shown),
 	    cmocka_unit_test(a_check_tells_what_it_finds),
+	    cmocka_unit_test(a_check_names_what_it_could_not_look_at),
 	    cmocka_unit_test(a_device_that_fails_is_told),
 	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),
 	    cmocka_unit_test(names_are_kept_on_two_devices),
