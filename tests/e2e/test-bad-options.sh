@@ -43,6 +43,7 @@ for p in strata-metad strata-noded; do
 	printf 'data = none/a\ncolour = red\n' >ini; is 2 "line 2: there is no option 'colour'" $p --config ini
 	printf 'data = none/a\ndata = none/b\n' >ini; is 2 "line 2: 'data' is there twice" $p --config ini
 	printf 'data\n' >ini; is 2 "line 1: neither" $p --config ini
+	printf '[%sd]\ndata = none/a\n' $p >ini; is 2 "line 2: there is no section \[${p}d\], only \[$p\] and \[strata-" $p --config ini
 	printf 'data = %s\n' "$x250" >ini; is 2 "line 1: is too long" $p --config ini
 	printf 'data = none/a\nforeground = perhaps\n' >ini; is 2 "line 2: .*yes or no" $p --config ini
 	head -c 4096 /dev/urandom | tr -d '\0' >ini; is 2 "ini, line [0-9]+|missing" $p --config ini
@@ -59,6 +60,7 @@ done
 for v in "" -1 soon 5parsecs 99999999999999999999999h; do
 	is 2 "device-wait" $node --device-wait "$v"
 done
+is 2 "'0'; at least 1ms" $node --device-wait 0
 for v in "a b" "" "$x64" "../up" $'\xff\xfe' "-dash" "tab	" .dot; do
 	is 2 "name" $node --name "$v"
 done
@@ -74,8 +76,9 @@ for v in nonsense unix: "unix:$x250" 127.0.0.1:70000; do
 done
 is 1 "key" $node --key-file none/missing
 is 1 "key" strata-metad --data none/a --key-file none/missing
-is 1 "key-file" strata-noded --data none/a --metad 127.0.0.1:1
-is 1 "insecure" $node --nbd 0.0.0.0:0
+is 2 "key-file" strata-noded --data none/a --metad 127.0.0.1:1
+is 2 "insecure" $node --nbd 0.0.0.0:0
+is 2 "api-token-file" strata-metad --data none/a --api 0.0.0.0:0
 is 1 "key file" strata-metad --data none/a --rpc 127.0.0.1:0
 is 1 "token" strata-metad --data none/a --api-token-file none/missing
 nothing_in none
@@ -97,7 +100,12 @@ is 2 "timeout" strata --timeout 99999999999999999999 volume list
 is 2 "argument 3, .* UTF-8" strata volume show $'\xff\xfe'
 is 3 "nobody serves" strata --server unix:none/api.sock volume list
 is 3 "no server" strata volume list
-is 3 "host:port or unix:PATH" strata --server "" volume list
+is 3 "no server" env STRATA_SERVER= strata volume list
+is 2 "host:port or unix:PATH" strata --server "" volume list
+is 2 "--size is given twice" strata --server unix:none/s volume create v --size 1G --size 2G
+is 2 "--server is given twice" strata --server unix:none/s volume list --server unix:none/s
+is 2 "'8E' is more than 1 PiB" strata --server unix:none/s volume create v --size 8E
+is 2 "'2P' is more than 1 PiB" strata --server unix:none/s volume resize v --size 2P
 is 3 "nobody serves" strata --server "unix:" volume list
 is 3 "at most 107 bytes" strata --server "unix:$x250" volume list
 for v in "" -1 x 12Q 1.2.3 99999999999999999999G; do
@@ -122,6 +130,10 @@ is 2 "UTF-8" strata up --data $'none/\xff'
 is 2 "device-size|128" strata up --data none/c --device-size 1M
 is 2 "api|address" strata up --data none/c --api nonsense
 is 2 "nbd|address" strata up --data none/c --nbd nonsense
+is 2 "insecure" strata up --data none/c --nbd unix:none/n --nbd 0.0.0.0:0
+is 2 "api-token-file" strata up --data none/c --api 0.0.0.0:0
+is 2 "device-wait: '0' is less than 1ms" strata up --data none/c --device-wait 0
+is 2 "takeover-after: 'soon' is not a duration" strata up --data none/c --takeover-after soon
 is 1 "none/c" strata fsck --data none/c
 is 2 "completion|bash" strata completion fish
 nothing_in none
@@ -136,7 +148,7 @@ cd "$top"
 cluster_start --device-size 512M
 strata volume create good --size 1G
 for v in 0 4097 1K 90000T; do
-	is 1 "size|4 KiB|4096|at most|large" strata volume create v --size "$v"
+	is 2 "size|4 KiB|4096|at most|large" strata volume create v --size "$v"
 done
 for v in "" "$x64" ../up "a b" a/b "new
 line" "." "%00" "a%2fb" "?x" "ä"; do
@@ -147,14 +159,14 @@ done
 is 1 "exists|already" strata volume create good --size 1G
 is 1 "no volume|not found|there is no" strata volume show missing
 is 1 "no pool|there is no" strata volume create v --size 1G --pool missing
-is 1 "grow|shrink|smaller" strata volume resize good --size 512M
-is 1 "sector-size must be" strata volume create v --size 1G --sector-size 1000
-is 1 "write-cache must be" strata volume create v --size 1G --write-cache sometimes
+is 2 "grow|shrink|smaller" strata volume resize good --size 512M
+is 2 "sector-size must be" strata volume create v --size 1G --sector-size 1000
+is 2 "write-cache must be" strata volume create v --size 1G --write-cache sometimes
 is 1 "no device|there is no|device" strata device remove missing
-is 1 "job must be an integer" strata job show x
+is 2 "job must be an integer" strata job show x
 is 1 "no job|there is no" strata job show 99999
 is 1 "no node|there is no" strata device add "$dir/new" --size 1G --node missing
-is "1|2" "size|at least|128" strata device add "$dir/new" --size 1M
+is 2 "size|at least|128" strata device add "$dir/new" --size 1M
 is 2 "overwrite" strata bench good --pattern randwrite
 is 2 "pattern is .* not 'sideways'" strata bench good --pattern sideways
 is 2 "absolute" strata meta backup relative/path

@@ -3,11 +3,11 @@
 # `strata up`: first use, the ready line, one holder only, going on from where it was, an orderly end; and wrong use says what is right.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-requires jq
+requires jq mkfs.ext4
 
 expect_fail "--data DIR is missing" strata up
 expect_fail "not a number" strata up --data "$dir/c" --nodes x
-expect_fail "uring or aio" strata up --data "$dir/c" --engine magic
+expect_fail "auto, uring or aio" strata up --data "$dir/c" --engine magic
 expect_fail "no option --nosuch" strata up --nosuch
 expect_fail "no command 'frobnicate'" strata frobnicate
 [ ! -e "$dir/c" ] || fail "a refused command left something behind"
@@ -15,7 +15,12 @@ expect_fail "no command 'frobnicate'" strata frobnicate
 # what a first start that was killed may have left
 mkdir -p "$dir/c/node1.new"
 echo half >"$dir/c/key.new"
+ulimit -Sn 512
 cluster_start --device-size 1G
+for p in "$dir"/c/run/*.pid; do
+	awk '/^Max open files/ {exit $4 != $5 || $4 <= 512}' "/proc/$(cat "$p")/limits" || fail "$p: $(grep files "/proc/$(cat "$p")/limits")"
+done
+grep -q "export STRATA_SERVER=$STRATA_SERVER\$" "$dir/up.log" || fail "$(cat "$dir/up.log")"
 [ "$(strata --json device list | jq length)" = 1 ] || fail "the first start made no device"
 [ "$(jq -r '.pids.up' <<<"$ready")" = "$up_pid" ] || fail "ready line: $ready"
 [ "$(jq '.nbd | length' <<<"$ready")" = 1 ] || fail "ready line: $ready"
@@ -53,14 +58,20 @@ strata volume delete v1
 [ "$(strata --json volume list | jq length)" = 0 ] || fail "deleted, and still listed"
 cluster_stop
 
-# Whoever read its messages went away: it goes on, and restarts what dies.
+# Whoever read its messages went away: it goes on, and restarts what dies. What its daemons are to be told reaches them.
+echo "a token of administrators" >"$dir/token"
 {
-	strata up --data "$dir/p" --runtime-dir "$dir/rt" --device-size 1G 2>&1 &
+	strata up --data "$dir/p" --runtime-dir "$dir/rt" --device-size 1G --insecure --api 127.0.0.1:0 --api-token-file "$dir/token" --device-wait 30s \
+		--takeover-after 0 --engine auto 2>&1 &
 	echo $! >"$dir/up.pid"
 	wait
 } | head -n 1 >"$dir/p.ready" &
 wait_until 60 grep -q '^ready ' "$dir/p.ready"
 cleanup_fn "kill -TERM $(cat "$dir/up.pid")"
+told() { tr '\0' ' ' <"/proc/$(cat "$dir/p/run/$1.pid")/cmdline" | grep -qF -- "$2" || fail "$1 was not told $2"; }
+told node-1 "--device-wait 30s --insecure"
+told node-1 "--engine auto"
+told metad "--api-token-file $dir/token --takeover-after 0"
 old=$(cat "$dir/p/run/node-1.pid")
 kill -9 "$old"
 wait_until 10 sh -c "[ \"\$(cat $dir/p/run/node-1.pid)\" != $old ] && kill -0 $(cat "$dir/up.pid")"
@@ -128,3 +139,42 @@ wait_until 30 here
 kill -TERM "$up_pid"
 ends 0
 strata fsck --data "$dir/u" --runtime-dir "$dir/rt"
+
+# The metadata is gone, or a log cannot be written: refused at once, with what to do.
+mv "$dir/u/meta" "$dir/u.meta"
+expect_fail "metadata is gone: there is no database in $dir/u/meta.*node1 belongs to a cluster" strata up --data "$dir/u" --runtime-dir "$dir/rt"
+expect_fail "strata meta restore BACKUP --data DIR" strata up --data "$dir/u" --runtime-dir "$dir/rt"
+rm -rf "$dir/u/meta" && mv "$dir/u.meta" "$dir/u/meta"
+rm "$dir/u/log/metad.log" && mkdir "$dir/u/log/metad.log"
+expect_fail "metad cannot be started: $dir/u/log/metad.log: Is a directory" strata up --data "$dir/u" --runtime-dir "$dir/rt"
+rmdir "$dir/u/log/metad.log"
+deep=$dir/$(printf 'x%.0s' {1..255} | head -c $((107 - 16 - ${#dir})))
+expect_fail "too long for the unix sockets in it, by 1 bytes" strata up --data "$deep"
+
+# A node that is lost, or does not start, is reported; the others serve, and it is taken in when it comes.
+mv "$dir/u/node2" "$dir/u.node2"
+up_start
+grep -q "node-2 is refused: another node is called node-2" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+grep -q "1 of 2 nodes serve" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+strata --server "unix:$dir/u/run/api.sock" node list --json | jq -e '[.[].state] == ["online", "away"]' >/dev/null || fail "node-1 does not serve"
+kill -TERM "$up_pid"
+ends 0
+rm -rf "$dir/u/node2" && mv "$dir/u.node2" "$dir/u/node2"
+cp "$dir/u/node2/identity" "$dir/identity"
+echo rubbish >"$dir/u/node2/identity"
+up_start
+grep -q "device-size has no effect" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+grep -q "node2/identity is damaged" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+cp "$dir/identity" "$dir/u/node2/identity"
+wait_until 20 grep -q "strata: node-2 serves" "$dir/u.log"
+wait_until 20 strata --server "unix:$dir/u/run/api.sock" status
+kill -TERM "$up_pid"
+ends 0
+
+# A device that cannot be made is no device that was made before; then the same command goes on.
+mkdir -p "$dir/f/node1"
+echo "1 268435456" >"$dir/f/node1/setup"
+truncate -s 256M "$dir/f/node1/disk1"
+mkfs.ext4 -q -F "$dir/f/node1/disk1"
+expect_fail "cannot make the device $dir/f/node1/disk1.*ext4" strata up --data "$dir/f" --runtime-dir "$dir/rt"
+[ -e "$dir/f/node1/setup" ] || fail "what is wanted was forgotten"

@@ -3,8 +3,8 @@
  *
  * A command is a row of the table in commands.c and one function. It talks to the metadata server's REST API through api_*(), prints
  * either JSON (--json, the server's answer as it is) or text for people, and returns an exit code:
- *   0 done    1 refused or failed (the reason is on stderr)    2 used wrongly    3 the server cannot be reached    4 not healthy
- * (status, check, fsck) */
+ *   0 done    1 refused or failed (the reason is on stderr)    2 used wrongly: what was asked for cannot be right, whether this program saw
+ * that or the server (its code `invalid`)    3 the server cannot be reached    4 not healthy (status, check, fsck) */
 #ifndef STRATA_TOOLS_CLI_CLI_H
 #define STRATA_TOOLS_CLI_CLI_H
 
@@ -17,7 +17,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_
 
 struct cli_option {
 	const char *name; /* without the dashes; a command's options are long ones only */
-	const char *arg;  /* NULL: a switch */
+	const char *arg;  /* NULL: a switch; "ADDR ...": may be given several times */
 	const char *help;
 };
 
@@ -27,7 +27,7 @@ enum { CLI_OPTIONS_MAX = 16, CLI_ARGS_MAX = 8, CLI_REPEAT_MAX = 16 };
 struct cli {
 	/* global options */
 	const char *
-	    server; /* --server, $STRATA_SERVER, or found by a running `strata up` in ./strata-data */
+	    server; /* --server, $STRATA_SERVER (empty is unset), or found by a running `strata up` in ./strata-data */
 	bool json;
 	long timeout_secs; /* --timeout: how long the server may take for one answer */
 	/* of the command */
@@ -51,18 +51,29 @@ struct cli_command {
 extern const struct cli_command cli_commands[];	     /* ends with name NULL */
 extern const struct cli_option cli_global_options[]; /* ends with name NULL */
 
-/* The option's value (the last one given), NULL when absent; "" for a switch that was given. Naming one that the command does not have
- * is a bug. */
+/* The option's value, NULL when absent; "" for a switch that was given. Naming one that the command does not have is a bug. */
 const char *cli_option(const struct cli *c, const char *name);
 int cli_option_values(const struct cli *c, const char *name, const char *const **ret_values);
 
-/* stderr, "strata: ..."; returns the exit code so that a command can `return cli_fail(...)` */
-int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-int cli_usage(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Parses a size or number option or argument; on bad text prints what is expected and returns false. */
-bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t *ret_bytes);
+/* Parses an option or argument; on bad text, or what is not from min to max, prints what is expected and returns false. */
+bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t max_bytes,
+	      uint64_t *ret_bytes);
 bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max,
 		uint64_t *ret_n);
+bool cli_duration(const struct cli *c, const char *what, const char *text, uint64_t min_ns);
+
+/* ---- errors (errors.c) ----------------------------------------------------------------------------------------------------- */
+
+/* What failed, on stderr: "strata: MESSAGE", and on a line of its own what to do about it (hint; NULL or "": nothing is known). With --json it is one line
+ * {"code", "message", "hint"}. The codes are the server's (docs/operations.md), and our own `failed`, `cancelled` and `unreachable`. Returns exit_code, so that a
+ * command can `return cli_error(...)`. */
+int cli_error(int exit_code, const char *code, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* `failed`, EXIT_FAILED */
+int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* `invalid`, EXIT_USAGE; the hint is how the command is used */
+int cli_usage(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cli_errors_as_json(bool yes);
 
 /* Nobody else has the cluster's directory as long as this descriptor is open (it may be left to the end of the program). -EWOULDBLOCK: holder
  * gets the pid of who has it; -errno. */
@@ -105,15 +116,18 @@ struct api_watch {
 int api_call_watched(struct cli *c, struct api_watch *watch, const char *method, const char *path,
 		     json_t *body, json_t **ret_answer);
 
+struct api_error {
+	char code[32], message[512], hint[512];
+};
 /* The same without a command line, for `up`: returns the HTTP status, 0 when there is no answer: unreachable, silent for timeout_secs, or given up.
- * errmsg gets the server's message. */
+ * Then, and from 400 on, *ret_why says what was wrong. */
 struct api_target {
 	const char *server;
 	long timeout_secs;
 	struct api_watch *watch; /* instead of the timeout; NULL: none */
 };
 long api_raw(const struct api_target *to, const char *method, const char *path, json_t *body,
-	     json_t **ret_answer, char errmsg[256]);
+	     json_t **ret_answer, struct api_error *ret_why);
 /* An answer that is text; NULL: there is none. mem_free */
 char *api_text(const struct api_target *to, const char *path);
 

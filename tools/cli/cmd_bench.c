@@ -16,6 +16,7 @@ static const struct print_column fields[] = {
     {"bytes per second", "bytes_per_second", PRINT_SIZE},
     {"p50 ns", "latency_ns.p50", PRINT_NUMBER},
     {"p99 ns", "latency_ns.p99", PRINT_NUMBER},
+    {"p99.9 ns", "latency_ns.p99.9", PRINT_NUMBER},
     {"CPU ns per request", "cpu_ns_per_io", PRINT_NUMBER},
     {"CPU ns, metadata server", "metad_cpu_ns_per_io", PRINT_NUMBER},
     {"requests", "ios", PRINT_NUMBER},
@@ -56,9 +57,9 @@ int cmd_bench(struct cli *c)
 	json_t *body, *answer;
 	int r;
 
-	if (!cli_size(c, "--block-size", block, &block_bytes) ||
-	    (size && !cli_size(c, "--size", size, &area)) ||
-	    (step && !cli_size(c, "--stride", step, &stride)) ||
+	if (!cli_size(c, "--block-size", block, INT64_MAX, &block_bytes) ||
+	    (size && !cli_size(c, "--size", size, INT64_MAX, &area)) ||
+	    (step && !cli_size(c, "--stride", step, INT64_MAX, &stride)) ||
 	    !number_of(c, "depth", DEPTH_MAX, 32, &depth) ||
 	    !number_of(c, "secs", SECS_MAX, 3, &secs) ||
 	    !number_of(c, "flush-every", UINT32_MAX, 0, &flush_every) ||

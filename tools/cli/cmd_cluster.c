@@ -108,7 +108,7 @@ int cmd_device_add(struct cli *c)
 	uint64_t bytes;
 	int r;
 
-	if (size && !cli_size(c, "--size", size, &bytes))
+	if (size && !cli_size(c, "--size", size, INT64_MAX, &bytes))
 		return EXIT_USAGE;
 	r = node ? EXIT_OK : only_node(c, &name);
 	if (r)
@@ -174,7 +174,39 @@ int cmd_job_list(struct cli *c)
 
 int cmd_job_show(struct cli *c)
 {
-	return show_named(c, "jobs", job_columns, ARRAY_LEN(job_columns));
+	static const struct print_column fields[] = {
+	    {"id", "id", PRINT_NUMBER},
+	    {"kind", "kind", PRINT_TEXT},
+	    {"subject", "subject", PRINT_TEXT},
+	    {"state", "state", PRINT_TEXT},
+	    {"done", "done", PRINT_NUMBER},
+	    {"total", "total", PRINT_NUMBER},
+	    {"created", "created", PRINT_TEXT},
+	    {"ended", "ended", PRINT_TEXT},
+	    {"error", "error.message", PRINT_TEXT},
+	};
+	char *name = api_escape(c->args[0]), *path = mem_printf("/v1/jobs/%s", name);
+	json_t *answer, *result;
+	int r;
+
+	check(path);
+	r = api_call(c, "GET", path, NULL, &answer);
+	mem_free(path);
+	mem_free(name);
+	if (r)
+		return r;
+	result = json_object_get(answer, "result");
+	if (c->json)
+		print_json(answer);
+	else
+		print_fields(answer, fields, ARRAY_LEN(fields));
+	if (!c->json && json_is_object(result)) {
+		printf("result   ");
+		json_dumpf(result, stdout, 0);
+		printf("\n");
+	}
+	json_decref(answer);
+	return EXIT_OK;
 }
 
 int cmd_job_cancel(struct cli *c)
@@ -265,36 +297,72 @@ int cmd_events(struct cli *c)
 	return EXIT_OK;
 }
 
+/* "device 3", or "devices 1, 2, 5 and 7 more" */
+static void name_devices(json_t *numbers, json_int_t n, char *text, size_t room)
+{
+	size_t i, used = (size_t)snprintf(text, room, n == 1 ? "device" : "devices");
+	json_t *no;
+
+	json_array_foreach (numbers, i, no)
+		if (used + 24 < room)
+			used +=
+			    (size_t)snprintf(text + used, room - used, "%s %" JSON_INTEGER_FORMAT,
+					     i ? "," : "", json_integer_value(no));
+		else
+			break;
+	if (n > (json_int_t)i)
+		snprintf(text + used, room - used, " and %" JSON_INTEGER_FORMAT " more",
+			 n - (json_int_t)i);
+}
+
+/* A check that could not look at everything is no proof of anything: exit code 1, unless something is wrong (4). */
+static int check_report(const struct cli *c, json_t *result)
+{
+	json_t *problems = json_object_get(result, "problems"),
+	       *away = json_object_get(result, "devices_away"), *p;
+	json_int_t problems_n = json_integer_value(json_object_get(result, "problems_n")),
+		   away_n = json_integer_value(json_object_get(result, "devices_away_n"));
+	char names[256];
+	size_t i;
+
+	if (!c->json) {
+		json_array_foreach (problems, i, p)
+			printf("%s\n", json_string_value(p) ?: "?");
+		if (problems_n > (json_int_t)json_array_size(problems))
+			printf("and %" JSON_INTEGER_FORMAT " more\n",
+			       problems_n - (json_int_t)json_array_size(problems));
+		printf("%" JSON_INTEGER_FORMAT " chunks, %" JSON_INTEGER_FORMAT
+		       " slots: %" JSON_INTEGER_FORMAT " problems%s\n",
+		       json_integer_value(json_object_get(result, "chunks")),
+		       json_integer_value(json_object_get(result, "slots")), problems_n,
+		       away_n ? " in what could be checked" : "");
+	}
+	if (away_n) {
+		name_devices(away, away_n, names, sizeof(names));
+		cli_error(EXIT_FAILED, "device_away",
+			  "'strata status' and 'strata device list' tell why.",
+			  "not checked: %s: what the map has there is not known to be right", names);
+	}
+	if (problems_n)
+		return EXIT_UNHEALTHY;
+	return away_n ? EXIT_FAILED : EXIT_OK;
+}
+
 int cmd_check(struct cli *c)
 {
 	bool async = cli_option(c, "async") != NULL;
-	json_t *answer, *result, *problems, *p;
-	size_t i;
+	json_t *answer;
 	int r = api_call_job(c, "POST", "/v1/check", NULL, async, &answer);
 
 	if (r)
 		return r;
-	result = json_object_get(answer, "result");
-	problems = json_object_get(result, "problems");
 	if (async) {
 		print_change(c, answer, "");
-		json_decref(answer);
-		return EXIT_OK;
-	}
-	if (c->json) {
-		print_json(answer);
 	} else {
-		json_array_foreach (problems, i, p)
-			printf("%s\n", json_is_string(p) ? json_string_value(p) : json_string_value(json_object_get(p, "message")) ?: "?");
-		printf("%" JSON_INTEGER_FORMAT " chunks, %" JSON_INTEGER_FORMAT
-		       " slots: %zu problems\n",
-		       json_integer_value(json_object_get(result, "chunks")),
-		       json_integer_value(json_object_get(result, "slots")),
-		       json_array_size(problems));
+		if (c->json)
+			print_json(answer);
+		r = check_report(c, json_object_get(answer, "result"));
 	}
-	r = json_integer_value(json_object_get(result, "problems_n")) || json_array_size(problems)
-		? EXIT_UNHEALTHY
-		: EXIT_OK;
 	json_decref(answer);
 	return r;
 }

@@ -8,6 +8,7 @@
 #include "src/base/check.h"
 #include "src/base/mem.h"
 #include "src/base/units.h"
+#include "src/model/ids.h"
 #include "tools/cli/cli.h"
 
 static const struct print_column volume_columns[] = {
@@ -62,7 +63,7 @@ int cmd_volume_create(struct cli *c)
 
 	if (!size)
 		return cli_usage(c, "--size SIZE is missing, for example --size 10G");
-	if (!cli_size(c, "--size", size, &bytes))
+	if (!cli_size(c, "--size", size, VOLUME_BYTES_MAX, &bytes))
 		return EXIT_USAGE;
 	body = json_pack("{s:s, s:I}", "name", c->args[0], "size_bytes", (json_int_t)bytes);
 	check(body);
@@ -71,7 +72,7 @@ int cmd_volume_create(struct cli *c)
 	if (cache)
 		json_object_set_new(body, "write_cache", json_string(cache));
 	if (sector) {
-		if (!cli_size(c, "--sector-size", sector, &sector_bytes)) {
+		if (!cli_size(c, "--sector-size", sector, INT64_MAX, &sector_bytes)) {
 			json_decref(body);
 			return EXIT_USAGE;
 		}
@@ -101,7 +102,7 @@ int cmd_volume_resize(struct cli *c)
 
 	if (!size)
 		return cli_usage(c, "--size SIZE is missing");
-	if (!cli_size(c, "--size", size, &bytes))
+	if (!cli_size(c, "--size", size, VOLUME_BYTES_MAX, &bytes))
 		return EXIT_USAGE;
 	return change(c, "PATCH", path_of("volumes", c->args[0], ""),
 		      json_pack("{s:I}", "size_bytes", (json_int_t)bytes), false, "resized");
@@ -109,8 +110,19 @@ int cmd_volume_resize(struct cli *c)
 
 int cmd_volume_release(struct cli *c)
 {
-	return change(c, "POST", path_of("volumes", c->args[0], "/release"), NULL, false,
-		      "released");
+	char *path = path_of("volumes", c->args[0], "/release");
+	json_t *answer;
+	int r = api_call(c, "POST", path, NULL, &answer);
+
+	mem_free(path);
+	if (r)
+		return r;
+	print_change(c, answer,
+		     json_is_false(json_object_get(answer, "released"))
+			 ? "nobody had the volume open"
+			 : "released");
+	json_decref(answer);
+	return EXIT_OK;
 }
 
 int cmd_volume_delete(struct cli *c)
@@ -213,18 +225,16 @@ int cmd_map(struct cli *c)
 	uint64_t off = 0, len = UINT64_MAX, end;
 	json_t *all = json_array(), *answer = NULL, *segments, *segment, *next;
 	char *escaped;
-	bool more;
+	bool more, titled = c->json;
 	size_t i;
 	int r;
 
-	if ((text = cli_option(c, "offset")) && !cli_size(c, "--offset", text, &off))
+	if ((text = cli_option(c, "offset")) && !cli_size(c, "--offset", text, INT64_MAX, &off))
 		return EXIT_USAGE;
-	if ((text = cli_option(c, "length")) && !cli_size(c, "--length", text, &len))
+	if ((text = cli_option(c, "length")) && !cli_size(c, "--length", text, INT64_MAX, &len))
 		return EXIT_USAGE;
 	end = len > UINT64_MAX - off ? UINT64_MAX : off + len;
 	escaped = api_escape(c->args[0]);
-	if (!c->json)
-		printf("%14s %12s  %-8s\n", "OFFSET", "LENGTH", "KIND");
 	for (;;) {
 		char *path =
 		    end == UINT64_MAX
@@ -237,6 +247,9 @@ int cmd_map(struct cli *c)
 		mem_free(path);
 		if (r)
 			break;
+		if (!titled)
+			printf("%14s %12s  %-8s\n", "OFFSET", "LENGTH", "KIND");
+		titled = true;
 		segments = json_object_get(answer, "segments");
 		json_array_foreach (segments, i, segment) {
 			take_segment(all, segment);

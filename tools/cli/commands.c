@@ -22,11 +22,18 @@ const struct cli_command cli_commands[] = {
       {"nodes", "N", "data-path nodes (1 on first use; may grow later)"},
       {"devices", "N", "device files made for each new node (1)"},
       {"device-size", "SIZE", "size of each; sparse (16G)"},
-      {"api", "ADDR",
+      {"api", "ADDR ...",
        "serve the REST API here too: host:port or unix:PATH (always on DIR/run/api.sock)"},
-      {"nbd", "ADDR",
-       "where node 1 serves NBD, repeatable: host:port or unix:PATH (unix:DIR/node-1.nbd)"},
-      {"engine", "uring|aio", "the I/O engine (uring, and aio where the kernel refuses it)"},
+      {"api-token-file", "FILE",
+       "what administrators must show on --api addresses that are not local"},
+      {"nbd", "ADDR ...", "where node 1 serves NBD: host:port or unix:PATH (unix:DIR/node-1.nbd)"},
+      {"insecure", NULL,
+       "allow --nbd addresses that other machines can reach: anybody there can write"},
+      {"engine", "auto|uring|aio",
+       "the I/O engine (auto: uring, and aio where the kernel refuses it)"},
+      {"device-wait", "TIME", "how long requests wait for a device or node that is away (2m)"},
+      {"takeover-after", "TIME",
+       "how long a node must be away before another may take over its volumes; 0: never (1m)"},
       {"runtime-dir", "DIR",
        "for what survives a killed process but not a reboot; a tmpfs (/dev/shm/strata-UID)"}}},
 
@@ -181,10 +188,11 @@ static void help_overview(void)
 	printf("\nbefore or after any command:\n");
 	for (const struct cli_option *o = cli_global_options; o->name; o++)
 		help_option(o, 16);
-	printf("\n'strata help COMMAND' shows its options. $STRATA_TOKEN is the bearer token for a "
-	       "server that asks for one.\n"
-	       "Exit codes: 0 done, 1 failed, 2 used wrongly, 3 server not reached, 4 not healthy "
-	       "(status, check, fsck).\n");
+	printf(
+	    "\n'strata help COMMAND' shows its options. $STRATA_TOKEN is the bearer token for a "
+	    "server that asks for one.\n"
+	    "Exit codes: 0 done, 1 failed, 2 used wrongly (also when the server says so), 3 server "
+	    "not reached, 4 not healthy (status, check, fsck).\n");
 }
 
 static void help_command(const struct cli_command *cmd)

@@ -59,7 +59,7 @@ static struct curl_slist *headers(const char *method, bool has_body)
 {
 	struct curl_slist *list = NULL;
 	const char *token = getenv("STRATA_TOKEN");
-	char line[512];
+	char line[128], *bearer;
 	struct timespec ts;
 
 	if (has_body)
@@ -72,34 +72,42 @@ static struct curl_slist *headers(const char *method, bool has_body)
 		list = curl_slist_append(list, line);
 	}
 	if (token) {
-		snprintf(line, sizeof(line), "Authorization: Bearer %s", token);
-		list = curl_slist_append(list, line);
+		bearer = mem_printf("Authorization: Bearer %s", token);
+		check(bearer);
+		list = curl_slist_append(list, bearer);
+		mem_free(bearer);
 	}
 	return list;
 }
 
 /* What went wrong below HTTP, in words that say what to look at. */
-static void explain(CURL *h, CURLcode rc, const char *server, long timeout_secs, char errmsg[256])
+static void explain(CURL *h, CURLcode rc, const char *server, long timeout_secs,
+		    struct api_error *why)
 {
-	long why = 0;
+	enum { ROOM = sizeof(why->message) };
+	char *m = why->message;
+	long os = 0;
 
-	curl_easy_getinfo(h, CURLINFO_OS_ERRNO, &why);
+	snprintf(why->hint, sizeof(why->hint),
+		 "Is the cluster running? 'strata up --data DIR' starts one; --server "
+		 "unix:DIR/run/api.sock or $STRATA_SERVER says where it is.");
+	curl_easy_getinfo(h, CURLINFO_OS_ERRNO, &os);
 	if (rc == CURLE_OPERATION_TIMEDOUT)
-		snprintf(errmsg, 256, "%s did not answer within %ld s", server, timeout_secs);
+		snprintf(m, ROOM, "%s did not answer within %ld s", server, timeout_secs);
 	else if (!strncmp(server, "unix:", 5) && strlen(server + 5) > SOCKET_PATH_MAX)
-		snprintf(errmsg, 256, "the path of a unix socket has at most %d bytes, not %zu",
+		snprintf(m, ROOM, "the path of a unix socket has at most %d bytes, not %zu",
 			 SOCKET_PATH_MAX, strlen(server + 5));
-	else if (rc == CURLE_COULDNT_CONNECT && (why == EACCES || why == EPERM))
-		snprintf(errmsg, 256,
+	else if (rc == CURLE_COULDNT_CONNECT && (os == EACCES || os == EPERM))
+		snprintf(m, ROOM,
 			 "%s: permission denied: only the user who runs the server, and root, may "
 			 "use its socket",
 			 server);
 	else if (rc == CURLE_COULDNT_CONNECT)
-		snprintf(errmsg, 256, "nobody serves at %s", server);
+		snprintf(m, ROOM, "nobody serves at %s", server);
 	else if (rc == CURLE_COULDNT_RESOLVE_HOST)
-		snprintf(errmsg, 256, "%s: no such host; write host:port or unix:PATH", server);
+		snprintf(m, ROOM, "%s: no such host; write host:port or unix:PATH", server);
 	else
-		snprintf(errmsg, 256, "%s: %s", server, curl_easy_strerror(rc));
+		snprintf(m, ROOM, "%s: %s", server, curl_easy_strerror(rc));
 }
 
 struct watching {
@@ -120,19 +128,20 @@ static int look(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_a
 	return w->watch->gave_up;
 }
 
-/* The HTTP status, and the body in ret_answer (NULL: it is empty); 0 when there is none, errmsg says why. */
+/* The HTTP status, and the body in ret_answer (NULL: it is empty); 0 when there is none, *why says why. */
 static long exchange(const struct api_target *to, const char *method, const char *path,
-		     const char *body, struct answer *ret_answer, char errmsg[256])
+		     const char *body, struct answer *ret_answer, struct api_error *why)
 {
 	CURL *h = curl_easy_init();
-	struct watching w = {.watch = to->watch, .errmsg = errmsg};
+	struct watching w = {.watch = to->watch, .errmsg = why->message};
 	struct curl_slist *list;
 	char url[4096];
 	long http = 0;
 	CURLcode rc;
 
+	*why = (struct api_error){.code = "unreachable"};
 	if (!h) {
-		snprintf(errmsg, 256, "out of memory");
+		snprintf(why->message, sizeof(why->message), "out of memory");
 		return 0;
 	}
 	list = headers(method, body != NULL);
@@ -157,39 +166,49 @@ static long exchange(const struct api_target *to, const char *method, const char
 	curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &http);
 	curl_slist_free_all(list);
 	if (rc != CURLE_OK && !(to->watch && to->watch->gave_up))
-		explain(h, rc, to->server, to->timeout_secs, errmsg);
+		explain(h, rc, to->server, to->timeout_secs, why);
 	curl_easy_cleanup(h);
 	return rc == CURLE_OK ? http : 0;
 }
 
+/* {code, message, hint}, as far as the server said them. */
+static void take_error(long http, json_t *answer, struct api_error *ret_why)
+{
+	const char *code = json_string_value(json_object_get(answer, "code")),
+		   *message = json_string_value(json_object_get(answer, "message")),
+		   *hint = json_string_value(json_object_get(answer, "hint"));
+
+	if (http == HTTP_UNAUTHORIZED)
+		hint = "Set $STRATA_TOKEN to the token in the file that the server's "
+		       "--api-token-file names.";
+	snprintf(ret_why->code, sizeof(ret_why->code), "%s", code ?: "internal");
+	snprintf(ret_why->message, sizeof(ret_why->message), "%s",
+		 message ?: "refused without a message");
+	snprintf(ret_why->hint, sizeof(ret_why->hint), "%s", hint ?: "");
+}
+
 long api_raw(const struct api_target *to, const char *method, const char *path, json_t *body,
-	     json_t **ret_answer, char errmsg[256])
+	     json_t **ret_answer, struct api_error *ret_why)
 {
 	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	struct answer a = {0};
 	json_t *answer = NULL;
-	json_error_t why;
-	long http = 0;
+	json_error_t error;
+	long http;
 
-	*ret_answer = NULL;
-	if (body && !text)
-		snprintf(errmsg, 256, "out of memory");
-	else
-		http = exchange(to, method, path, text, &a, errmsg);
+	check(!body || text);
+	http = exchange(to, method, path, text, &a, ret_why);
 	if (http)
-		answer = a.len ? json_loads(a.data, JSON_DECODE_ANY, &why) : json_null();
+		answer = a.len ? json_loads(a.data, JSON_DECODE_ANY, &error) : json_null();
 	if (http && !answer) {
 		snprintf(
-		    errmsg, 256,
+		    ret_why->message, sizeof(ret_why->message),
 		    "%s answered HTTP %ld with what is not JSON; is it a Strata metadata server?",
 		    to->server, http);
 		http = 0;
 	}
-	if (http >= 400) {
-		const char *message = json_string_value(json_object_get(answer, "message"));
-
-		snprintf(errmsg, 256, "%s", message ? message : "refused without a message");
-	}
+	if (http >= 400)
+		take_error(http, answer, ret_why);
 	*ret_answer = answer;
 	mem_free(a.data);
 	free(text);
@@ -198,10 +217,10 @@ long api_raw(const struct api_target *to, const char *method, const char *path, 
 
 char *api_text(const struct api_target *to, const char *path)
 {
-	char errmsg[256];
+	struct api_error why;
 	struct answer a = {0};
 
-	if (exchange(to, "GET", path, NULL, &a, errmsg) == 200)
+	if (exchange(to, "GET", path, NULL, &a, &why) == 200)
 		return a.data;
 	mem_free(a.data);
 	return NULL;
@@ -215,7 +234,7 @@ const char *api_server(struct cli *c)
 }
 
 /* The server speaks of members of the request; who reads this wrote options. */
-static void name_options(const struct cli *c, char errmsg[256])
+static void name_options(const struct cli *c, struct api_error *why)
 {
 	static const struct {
 		const char *member, *option;
@@ -228,17 +247,46 @@ static void name_options(const struct cli *c, char errmsg[256])
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		size_t len = strlen(names[i].member);
-		char rest[256];
+		char rest[sizeof(why->message)];
 		bool has = false;
 
 		for (const struct cli_option *o = c->cmd->options; o->name; o++)
 			has |= !strcmp(o->name, names[i].option);
-		if (!has || strncmp(errmsg, names[i].member, len) || errmsg[len] != ' ')
+		if (!has || strncmp(why->message, names[i].member, len) || why->message[len] != ' ')
 			continue;
-		snprintf(rest, sizeof(rest), "%s", errmsg + len);
-		snprintf(errmsg, 256, "--%s%.230s", names[i].option, rest);
+		snprintf(rest, sizeof(rest), "%s", why->message + len);
+		snprintf(why->message, sizeof(why->message), "--%s%.480s", names[i].option, rest);
 		return;
 	}
+}
+
+/* EXIT_OK, or the exit code that goes with *ret_why. */
+static int call(struct cli *c, struct api_watch *watch, const char *method, const char *path,
+		json_t *body, json_t **ret_answer, struct api_error *ret_why)
+{
+	struct api_target to = {.timeout_secs = c->timeout_secs, .watch = watch};
+	json_t *answer;
+	long http;
+
+	to.server = api_server(c);
+	if (!to.server) {
+		*ret_why = (struct api_error){
+		    "unreachable",
+		    "no server: start one with 'strata up --data DIR', or name one with --server "
+		    "unix:DIR/run/api.sock or $STRATA_SERVER",
+		    ""};
+		return EXIT_UNREACHABLE;
+	}
+	http = api_raw(&to, method, path, body, &answer, ret_why);
+	if (http == 0)
+		return EXIT_UNREACHABLE;
+	if (http < 400) {
+		*ret_answer = answer;
+		return EXIT_OK;
+	}
+	json_decref(answer);
+	name_options(c, ret_why);
+	return strcmp(ret_why->code, "invalid") ? EXIT_FAILED : EXIT_USAGE;
 }
 
 int api_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret_answer)
@@ -249,43 +297,13 @@ int api_call(struct cli *c, const char *method, const char *path, json_t *body, 
 int api_call_watched(struct cli *c, struct api_watch *watch, const char *method, const char *path,
 		     json_t *body, json_t **ret_answer)
 {
-	struct api_target to = {.timeout_secs = c->timeout_secs, .watch = watch};
-	char errmsg[256];
-	json_t *answer;
-	const char *hint;
-	long http;
+	struct api_error why;
+	int r = call(c, watch, method, path, body, ret_answer, &why);
 
-	to.server = api_server(c);
-	if (!to.server) {
-		cli_fail("no server: start one with 'strata up --data DIR', or name one with "
-			 "--server or $STRATA_SERVER");
-		return EXIT_UNREACHABLE;
-	}
-	http = api_raw(&to, method, path, body, &answer, errmsg);
-	if (http == 0) {
-		cli_fail("%s", errmsg);
-		if (watch && watch->gave_up)
-			return EXIT_UNREACHABLE;
-		fprintf(stderr,
-			"Is the cluster running? 'strata up --data DIR' starts one; --server "
-			"and $STRATA_SERVER say where it is.\n");
-		return EXIT_UNREACHABLE;
-	}
-	if (http < 400) {
-		*ret_answer = answer;
-		return EXIT_OK;
-	}
-	name_options(c, errmsg);
-	cli_fail("%s", errmsg);
-	hint = json_string_value(json_object_get(answer, "hint"));
-	if (http == HTTP_UNAUTHORIZED)
-		hint = "Set $STRATA_TOKEN to the token in the file that the server's "
-		       "--api-token-file names.";
-	if (hint && *hint)
-		fprintf(stderr, "%s\n", hint);
-	json_decref(answer);
-	return EXIT_FAILED;
+	return r ? cli_error(r, why.code, why.hint, "%s", why.message) : EXIT_OK;
 }
+
+/* ---- jobs ---------------------------------------------------------------------------------------------------------------------- */
 
 static void show_progress(json_t *job, bool end)
 {
@@ -299,47 +317,66 @@ static void show_progress(json_t *job, bool end)
 		end ? "\n" : "   ");
 }
 
-static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
+static bool has_ended(json_t *job)
 {
-	char path[64];
+	const char *state = json_string_value(json_object_get(job, "state")) ?: "";
+
+	return !strcmp(state, "done") || !strcmp(state, "failed") || !strcmp(state, "cancelled");
+}
+
+/* Looks until it has ended; *ret_job is then what it has become. */
+static int await_job(struct cli *c, json_int_t id, json_t **ret_job)
+{
 	long wait_ms = JOB_POLL_MS;
-	json_t *job;
-	const char *state;
-	int r;
+	struct api_error why;
+	char path[64];
 
 	snprintf(path, sizeof(path), "/v1/jobs/%" JSON_INTEGER_FORMAT, id);
 	for (;;) {
+		json_t *job;
+		int r = call(c, NULL, "GET", path, NULL, &job, &why);
 		bool ended;
 
-		r = api_call(c, "GET", path, NULL, &job);
 		if (r) {
-			fprintf(stderr,
-				"The work goes on without this command: 'strata job show "
-				"%" JSON_INTEGER_FORMAT "' tells how far it is.\n",
-				id);
-			return r;
+			snprintf(why.hint, sizeof(why.hint),
+				 "The work goes on without this command: 'strata job show "
+				 "%" JSON_INTEGER_FORMAT "' tells how far it is.",
+				 id);
+			return cli_error(r, why.code, why.hint, "%s", why.message);
 		}
-		state = json_string_value(json_object_get(job, "state")) ?: "";
-		ended = !strcmp(state, "done") || !strcmp(state, "failed") ||
-			!strcmp(state, "cancelled");
+		ended = has_ended(job);
 		show_progress(job, ended);
-		if (ended)
-			break;
+		if (ended) {
+			*ret_job = job;
+			return EXIT_OK;
+		}
 		json_decref(job);
 		usleep((useconds_t)(wait_ms * 1000));
 		wait_ms = wait_ms * 3 / 2 < JOB_POLL_MS_MAX ? wait_ms * 3 / 2 : JOB_POLL_MS_MAX;
 	}
-	if (strcmp(state, "done")) {
-		const char *why =
-		    json_string_value(json_object_get(json_object_get(job, "error"), "message"));
+}
 
-		r = cli_fail("job %" JSON_INTEGER_FORMAT " %s%s%s", id, state, why ? ": " : "",
-			     why ? why : "");
-		json_decref(job);
+static int follow_job(struct cli *c, json_int_t id, json_t **ret_job)
+{
+	const char *state, *code, *message, *hint;
+	json_t *job, *error;
+	int r = await_job(c, id, &job);
+
+	if (r)
 		return r;
+	state = json_string_value(json_object_get(job, "state")) ?: "";
+	if (!strcmp(state, "done")) {
+		*ret_job = job;
+		return EXIT_OK;
 	}
-	*ret_job = job;
-	return EXIT_OK;
+	error = json_object_get(job, "error");
+	code = json_string_value(json_object_get(error, "code"));
+	message = json_string_value(json_object_get(error, "message"));
+	hint = json_string_value(json_object_get(error, "hint"));
+	r = cli_error(EXIT_FAILED, code ?: "cancelled", hint, "job %" JSON_INTEGER_FORMAT " %s%s%s",
+		      id, state, message ? ": " : "", message ?: "");
+	json_decref(job);
+	return r;
 }
 
 int api_call_job(struct cli *c, const char *method, const char *path, json_t *body, bool async,

@@ -3,7 +3,6 @@
  *
  * Global options are accepted before and after the command; "--" ends the options. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,56 +14,48 @@
 const struct cli_option cli_global_options[] = {
     {"server", "ADDR",
      "the metadata server: unix:PATH or host:port (default: $STRATA_SERVER, else ./strata-data)"},
-    {"json", NULL, "print the answer as JSON"},
+    {"json", NULL, "print the answer as JSON, and errors too"},
     {"timeout", "SECS", "how long to wait for an answer of the server (60)"},
     {"help", NULL, "show help"},
     {"version", NULL, "show the version"},
     {0},
 };
 
-static int vfail(int code, const char *fmt, va_list ap)
+bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t max_bytes,
+	      uint64_t *ret_bytes)
 {
-	fprintf(stderr, "strata: ");
-	vfprintf(stderr, fmt, ap);
-	fprintf(stderr, "\n");
-	return code;
-}
+	char most[UNITS_TEXT_LEN];
+	uint64_t bytes = 0;
+	int r = units_parse_size(text, &bytes);
 
-int cli_fail(const char *fmt, ...)
-{
-	va_list ap;
-	int code;
-
-	va_start(ap, fmt);
-	code = vfail(EXIT_FAILED, fmt, ap);
-	va_end(ap);
-	return code;
-}
-
-int cli_usage(const struct cli *c, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vfail(EXIT_USAGE, fmt, ap);
-	va_end(ap);
-	if (c->cmd)
-		fprintf(stderr, "usage: strata %s%s%s\nTry: strata help %s\n", c->cmd->name,
-			*c->cmd->usage ? " " : "", c->cmd->usage, c->cmd->name);
-	else
-		fprintf(stderr, "Try: strata --help\n");
-	return EXIT_USAGE;
-}
-
-bool cli_size(const struct cli *c, const char *what, const char *text, uint64_t *ret_bytes)
-{
-	if (units_parse_size(text, ret_bytes) == 0)
+	if (r == 0 && bytes <= max_bytes) {
+		*ret_bytes = bytes;
 		return true;
-	cli_usage(
-	    c,
-	    "%s: '%s' is not a size; write bytes or a binary suffix, for example 512M, 10G or 1.5T",
-	    what, text);
+	}
+	units_format_size(max_bytes, most);
+	if (r == 0 || r == -ERANGE)
+		cli_usage(c, "%s: '%s' is more than %s", what, text, most);
+	else
+		cli_usage(c,
+			  "%s: '%s' is not a size; write bytes or a binary suffix, for example "
+			  "512M, 10G or 1.5T",
+			  what, text);
 	return false;
+}
+
+bool cli_duration(const struct cli *c, const char *what, const char *text, uint64_t min_ns)
+{
+	char least[UNITS_TEXT_LEN];
+	uint64_t ns = 0;
+	int r = units_parse_duration(text, &ns);
+
+	units_format_duration(min_ns, least);
+	if (r)
+		cli_usage(c, "%s: '%s' is not a duration; write for example 500ms, 30s or 2m", what,
+			  text);
+	else if (ns < min_ns)
+		cli_usage(c, "%s: '%s' is less than %s", what, text, least);
+	return !r && ns >= min_ns;
 }
 
 bool cli_number(const struct cli *c, const char *what, const char *text, uint64_t max,
@@ -131,6 +122,11 @@ static bool takes_value(const struct cli_option *o)
 	return o->arg != NULL;
 }
 
+static bool takes_many(const struct cli_option *o)
+{
+	return o->arg && strstr(o->arg, "...");
+}
+
 /* Which option --name is: a global one, or one of any command (what the words mean is known only once all are collected). */
 static const struct cli_option *find_global(const char *name, size_t len)
 {
@@ -145,6 +141,7 @@ struct parse {
 	int argc;
 	char **argv;
 	bool help, version;
+	bool given[8]; /* of the global options */
 };
 
 static bool take_global(struct parse *p, const char *name, const char *value)
@@ -154,6 +151,10 @@ static bool take_global(struct parse *p, const char *name, const char *value)
 
 	if (!strcmp(name, "server")) {
 		c->server = value;
+		if (!*value) {
+			cli_usage(c, "--server is empty; write host:port or unix:PATH");
+			return false;
+		}
 	} else if (!strcmp(name, "json")) {
 		c->json = true;
 	} else if (!strcmp(name, "help")) {
@@ -203,8 +204,14 @@ static int take_option(struct parse *p, int i)
 		cli_usage(c, "--%s takes no value", o->name);
 		return -1;
 	}
-	if (row < 0)
+	if (row < 0 ? p->given[o - cli_global_options] : c->given[row].n && !takes_many(o)) {
+		cli_usage(c, "--%s is given twice", o->name);
+		return -1;
+	}
+	if (row < 0) {
+		p->given[o - cli_global_options] = true;
 		return take_global(p, o->name, value) ? used : -1;
+	}
 	if (c->given[row].n == CLI_REPEAT_MAX) {
 		cli_usage(c, "--%s was given more than %d times", o->name, CLI_REPEAT_MAX);
 		return -1;
@@ -216,27 +223,22 @@ static int take_option(struct parse *p, int i)
 /* Says which commands begin with the first word, if any. */
 static void no_command(const struct cli *c, int words_n, const char **words)
 {
-	size_t len = strlen(words[0]);
-	const char *sep = "";
-	bool group = false;
+	size_t len = strlen(words[0]), n = 0;
+	char list[1024] = "", hint[128];
 
 	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
-		group |= !strncmp(cmd->name, words[0], len) && cmd->name[len] == ' ';
-	if (!group) {
+		if (!strncmp(cmd->name, words[0], len) && cmd->name[len] == ' ')
+			n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "",
+					      cmd->name);
+	check(n < sizeof(list));
+	snprintf(hint, sizeof(hint), "Try: strata help %.80s", words[0]);
+	if (!n)
 		cli_usage(c, "there is no command '%s'", words[0]);
-		return;
-	}
-	if (words_n > 1)
-		fprintf(stderr, "strata: there is no command '%s %s'; there are ", words[0],
-			words[1]);
+	else if (words_n > 1)
+		cli_error(EXIT_USAGE, "invalid", hint, "there is no command '%s %s'; there are %s",
+			  words[0], words[1], list);
 	else
-		fprintf(stderr, "strata: '%s' what? ", words[0]);
-	for (const struct cli_command *cmd = cli_commands; cmd->name; cmd++)
-		if (!strncmp(cmd->name, words[0], len) && cmd->name[len] == ' ') {
-			fprintf(stderr, "%s%s", sep, cmd->name);
-			sep = ", ";
-		}
-	fprintf(stderr, "\nTry: strata help %s\n", words[0]);
+		cli_error(EXIT_USAGE, "invalid", hint, "'%s' what? %s", words[0], list);
 }
 
 /* The command is the first one or two words that are not options. Only global options with a value can stand before it, so that what
@@ -278,11 +280,21 @@ static bool is_utf8(const char *text)
 	return j;
 }
 
+/* Said already when the command line itself is wrong. */
+static bool wants_json(const struct parse *p)
+{
+	for (int i = 1; i < p->argc && strcmp(p->argv[i], "--"); i++)
+		if (!strcmp(p->argv[i], "--json"))
+			return true;
+	return false;
+}
+
 static int parse(struct parse *p)
 {
 	int skip, r;
 	bool literal = false;
 
+	cli_errors_as_json(wants_json(p));
 	for (int i = 1; i < p->argc; i++)
 		if (!is_utf8(p->argv[i]))
 			return cli_usage(p->c, "argument %d, '%s', is not UTF-8", i, p->argv[i]);
@@ -329,34 +341,56 @@ static void argument_name(const struct cli_command *cmd, int n, char *name, size
 	snprintf(name, room, "%.*s", (int)len, at);
 }
 
-int main(int argc, char **argv)
+/* What was printed has arrived: a full disk at the other end is no success. */
+static int end(int r)
 {
-	struct cli c = {.server = getenv("STRATA_SERVER"), .timeout_secs = TIMEOUT_SECS};
-	struct parse p = {.c = &c, .argc = argc, .argv = argv};
-	int r = parse(&p);
+	bool failed = ferror(stdout);
+
+	errno = 0;
+	if (fclose(stdout) || failed) {
+		cli_fail("cannot write to standard output%s%s", errno ? ": " : "",
+			 errno ? strerror(errno) : "");
+		return r ? r : EXIT_FAILED;
+	}
+	return r;
+}
+
+static int run(struct parse *p)
+{
+	struct cli *c = p->c;
+	int r = parse(p);
 
 	if (r)
 		return r;
-	if (p.version) {
+	if (p->version) {
 		printf("strata %s\n", STRATA_VERSION);
 		return EXIT_OK;
 	}
-	if (p.help || !c.cmd) {
-		if (c.cmd) {
-			c.args_n = 0;
-			c.args[c.args_n++] = c.cmd->name;
+	if (p->help || !c->cmd) {
+		if (c->cmd) {
+			c->args_n = 0;
+			c->args[c->args_n++] = c->cmd->name;
 		}
-		cmd_help(&c);
-		return p.help ? EXIT_OK : EXIT_USAGE;
+		cmd_help(c);
+		return p->help ? EXIT_OK : EXIT_USAGE;
 	}
-	if (c.args_n < c.cmd->args_min) {
+	if (c->args_n < c->cmd->args_min) {
 		char name[32];
 
-		argument_name(c.cmd, c.args_n, name, sizeof(name));
-		return cli_usage(&c, "%s: an argument is missing: %s", c.cmd->name, name);
+		argument_name(c->cmd, c->args_n, name, sizeof(name));
+		return cli_usage(c, "%s: an argument is missing: %s", c->cmd->name, name);
 	}
-	if (c.args_n > c.cmd->args_max)
-		return cli_usage(&c, "%s: there is one argument too many: '%s'", c.cmd->name,
-				 c.args[c.cmd->args_max]);
-	return c.cmd->run(&c);
+	if (c->args_n > c->cmd->args_max)
+		return cli_usage(c, "%s: there is one argument too many: '%s'", c->cmd->name,
+				 c->args[c->cmd->args_max]);
+	return c->cmd->run(c);
+}
+
+int main(int argc, char **argv)
+{
+	const char *server = getenv("STRATA_SERVER");
+	struct cli c = {.server = server && *server ? server : NULL, .timeout_secs = TIMEOUT_SECS};
+	struct parse p = {.c = &c, .argc = argc, .argv = argv};
+
+	return end(run(&p));
 }

@@ -34,9 +34,10 @@ static json_t *dig(json_t *object, const char *key)
 {
 	char part[64];
 	const char *dot = strchr(key, '.');
+	json_t *whole = json_object_get(object, key);
 
-	if (!dot)
-		return json_object_get(object, key);
+	if (whole || !dot) /* "p99.9" is the name of a member */
+		return whole;
 	snprintf(part, sizeof(part), "%.*s", (int)(dot - key), key);
 	return dig(json_object_get(object, part), dot + 1);
 }

@@ -26,6 +26,7 @@ enum {
 	STOP_NOTICE_MS = 2000, /* whoever waits longer is told for what */
 	HURRY_MS_MIN = 300,    /* two signals within this time are one that came twice */
 	LOG_TAIL_BYTES = 2000,
+	TOLD_MS = 60000, /* a child that cannot be kept running: between two messages */
 	NAMES_LEN = 256,
 };
 
@@ -100,12 +101,12 @@ static void write_pid(const struct child *c)
 }
 
 /* In the child: only calls that are safe after fork. */
-static void __attribute__((noreturn)) child_exec(struct child *c, int ready_fd, pid_t parent)
+static void __attribute__((noreturn))
+child_exec(struct child *c, int ready_fd, int log, pid_t parent)
 {
 	char number[16];
 	sigset_t none;
-	int log = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600),
-	    null = open("/dev/null", O_RDWR);
+	int null = open("/dev/null", O_RDWR);
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
@@ -115,7 +116,7 @@ static void __attribute__((noreturn)) child_exec(struct child *c, int ready_fd, 
 	signal(SIGHUP, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (log < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
+	if (null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
 		_exit(126);
 	snprintf(number, sizeof(number), "%d", ready_fd);
 	c->argv[c->argv_n] = "--ready-fd";
@@ -127,16 +128,16 @@ static void __attribute__((noreturn)) child_exec(struct child *c, int ready_fd, 
 	_exit(127);
 }
 
-static int child_spawn(struct child *c)
+static int child_fork(struct child *c, int log)
 {
-	int ends[2];
 	pid_t pid, parent = getpid();
+	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
 	pid = fork();
 	if (pid == 0)
-		child_exec(c, ends[1], parent);
+		child_exec(c, ends[1], log, parent);
 	close(ends[1]);
 	if (pid < 0) {
 		close(ends[0]);
@@ -144,11 +145,36 @@ static int child_spawn(struct child *c)
 	}
 	c->pid = pid;
 	c->ready_fd = ends[0];
-	c->started_ms = cli_now_ms();
-	c->serving = false;
-	c->line_n = 0;
-	write_pid(c);
 	return 0;
+}
+
+/* What is wrong with a child is said, but not each time it is tried again. */
+static bool may_tell(struct child *c)
+{
+	uint64_t now = cli_now_ms();
+
+	if (c->told_ms && now - c->told_ms < TOLD_MS)
+		return false;
+	c->told_ms = now;
+	return true;
+}
+
+static int child_spawn(struct child *c)
+{
+	int log = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int r = log < 0 ? -errno : child_fork(c, log);
+
+	c->started_ms = cli_now_ms();
+	c->serving = c->refused = false;
+	c->line_n = 0;
+	if (log >= 0)
+		close(log);
+	if (!r)
+		write_pid(c);
+	else if (may_tell(c))
+		fprintf(stderr, "strata: %s cannot be started: %s%s%s\n", c->name,
+			log < 0 ? c->log_path : "", log < 0 ? ": " : "", strerror(-r));
+	return r;
 }
 
 static void close_ready(struct child *c)
@@ -164,10 +190,14 @@ static void child_died(struct child *c, int wait_status, bool stopping)
 
 	close_ready(c);
 	c->pid = 0;
-	c->serving = false;
+	c->serving = c->refused = false;
 	if (stopping)
 		return;
-	if (WIFSIGNALED(wait_status))
+	if (served)
+		c->told_ms = 0;
+	if (!may_tell(c))
+		;
+	else if (WIFSIGNALED(wait_status))
 		fprintf(stderr, "strata: %s was ended by signal %d (%s)\n", c->name,
 			WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
 	else
@@ -179,11 +209,29 @@ static void child_died(struct child *c, int wait_status, bool stopping)
 	c->restart_at_ms = cli_now_ms() + c->backoff_ms;
 }
 
-/* "ready {...}" on the pipe: the child serves. */
+static void take_line(struct child *c, const char *line)
+{
+	if (!strncmp(line, "refused ", 8)) {
+		fprintf(stderr, "strata: %s is refused: %s\n", c->name, line + 8);
+		c->refused = true;
+		return;
+	}
+	close_ready(c);
+	if (strncmp(line, "ready", 5))
+		return;
+	c->serving = true;
+	c->refused = false;
+	json_decref(c->ready);
+	c->ready = json_loads(line + 5, 0, NULL);
+	if (c->restart_at_ms)
+		fprintf(stderr, "strata: %s serves again, pid %d\n", c->name, (int)c->pid);
+	c->restart_at_ms = 0;
+}
+
 static void read_ready(struct child *c)
 {
 	ssize_t n = read(c->ready_fd, c->line + c->line_n, sizeof(c->line) - 1 - c->line_n);
-	char *end;
+	char *line = c->line, *end;
 
 	if (n <= 0 || c->line_n + (size_t)n == sizeof(c->line) - 1) {
 		close_ready(c);
@@ -191,19 +239,13 @@ static void read_ready(struct child *c)
 	}
 	c->line_n += (size_t)n;
 	c->line[c->line_n] = '\0';
-	end = strchr(c->line, '\n');
-	if (!end)
-		return;
-	*end = '\0';
-	close_ready(c);
-	if (strncmp(c->line, "ready", 5))
-		return;
-	c->serving = true;
-	json_decref(c->ready);
-	c->ready = json_loads(c->line + 5, 0, NULL);
-	if (c->restart_at_ms)
-		fprintf(stderr, "strata: %s serves again, pid %d\n", c->name, (int)c->pid);
-	c->restart_at_ms = 0;
+	while (c->ready_fd >= 0 && (end = strchr(line, '\n'))) {
+		*end = '\0';
+		take_line(c, line);
+		line = end + 1;
+	}
+	c->line_n -= (size_t)(line - c->line);
+	memmove(c->line, line, c->line_n + 1);
 }
 
 static void reap(struct supervisor *s)
@@ -284,21 +326,20 @@ static uint64_t restart_due(struct supervisor *s, const struct child *except)
 	return next;
 }
 
-int supervisor_start(struct supervisor *s, struct child *c)
+int child_start(struct child *c)
+{
+	c->ready_fd = -1;
+	return child_spawn(c);
+}
+
+int supervisor_await(struct supervisor *s, struct child *c)
 {
 	uint64_t began = cli_now_ms(), notice = began + PATIENCE_MS;
-	int r;
 
-	c->ready_fd = -1;
-	r = child_spawn(c);
-	if (r) {
-		cli_fail("cannot start %s: %s", c->name, strerror(-r));
-		return r;
-	}
-	while (c->pid && !c->serving && !s->stopping) {
+	while (c->pid && !c->serving && !c->refused && !s->stopping) {
 		uint64_t due = restart_due(s, c);
+		int r = wait_event(s, due < notice ? due : notice);
 
-		r = wait_event(s, due < notice ? due : notice);
 		if (r)
 			return r;
 		if (cli_now_ms() < notice)
@@ -309,11 +350,10 @@ int supervisor_start(struct supervisor *s, struct child *c)
 			c->name, (unsigned long long)(cli_now_ms() - began) / 1000, c->log_path);
 		notice += PATIENCE_MS;
 	}
-	if (c->serving)
-		return 0;
 	if (s->stopping)
 		return -EINTR;
-	cli_fail("%s did not start", c->name);
+	if (c->serving || c->refused)
+		return c->serving ? 0 : -EPERM;
 	print_log_tail(c);
 	return -ECHILD;
 }
@@ -324,16 +364,11 @@ bool supervisor_look(struct supervisor *s)
 	return wait_event(s, 0) == 0 && !s->stopping;
 }
 
-int supervisor_run(struct supervisor *s)
+int supervisor_wait(struct supervisor *s)
 {
-	while (!s->stopping) {
-		int r = wait_event(s, restart_due(s, NULL));
+	int r = s->stopping ? 0 : wait_event(s, restart_due(s, NULL));
 
-		if (r)
-			return r;
-	}
-	supervisor_stop(s);
-	return 0;
+	return r ? r : s->stopping ? -EINTR : 0;
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------------------- */
