@@ -13,6 +13,7 @@ static_assert(sizeof(struct fmt_rec_relabel) == 28, "no padding");
 static_assert(sizeof(struct fmt_rec_ckpt) == 32, "no padding");
 static_assert(sizeof(struct fmt_rec_epoch) == 28, "no padding");
 static_assert(sizeof(struct fmt_rec_layer) == 40, "no padding");
+static_assert(sizeof(struct fmt_rec_layer_drop) == 16, "no padding");
 static_assert(sizeof(struct fmt_rec_boot) == 56, "no padding");
 static_assert(sizeof(struct fmt_rec_clean) == 4, "no padding");
 static_assert(offsetof(struct fmt_journal_block, records) == 96, "no padding");
@@ -177,6 +178,9 @@ static bool record_is_sane(const struct fmt_record *rec, uint32_t len)
 		       get_le32(((const struct fmt_rec_epoch *)rec)->volume) != 0;
 	case FMT_REC_LAYER:
 		return layer_is_sane((const void *)rec, len);
+	case FMT_REC_LAYER_DROP:
+		return len == sizeof(struct fmt_rec_layer_drop) &&
+		       get_le32(((const struct fmt_rec_layer_drop *)rec)->layer) != 0;
 	case FMT_REC_BOOT:
 		return boot_is_sane((const void *)rec, len);
 	case FMT_REC_CLEAN:

@@ -10,6 +10,7 @@ static void number_written(struct control *c, int status);
 static void number_written_twice(struct control *c, int status);
 static void layer_reserved(struct waiter *w, int status);
 static void layer_stable(struct waiter *w, int status);
+static void drop_reserved(struct waiter *w, int status);
 static void sb_flushed_before(struct ioe_req *io);
 static void sb_written(struct ioe_req *io);
 static void sb_flushed_after(struct ioe_req *io);
@@ -292,4 +293,55 @@ static void layer_reserved(struct waiter *w, int status)
 static void layer_stable(struct waiter *w, int status)
 {
 	control_finish(container_of(w, struct control, wait), status);
+}
+
+/* It waits for room behind the records that were put before it, so it finds them. */
+void device_layer_drop(struct device *dev, layer_id layer, uint64_t commit,
+		       void (*done)(void *arg, int status), void *arg)
+{
+	struct control *c = control_begin(dev, done, arg);
+	struct fmt_rec_layer_drop *rec = c && layer ? mem_zalloc(sizeof(*rec)) : NULL;
+
+	if (!c)
+		return;
+	if (!rec) {
+		control_finish(c, layer ? -ENOMEM : -EINVAL);
+		return;
+	}
+	c->data = rec;
+	rec->h.type = FMT_REC_LAYER_DROP;
+	rec->h.len_bytes = to_le16(sizeof(*rec));
+	rec->layer = to_le32(layer);
+	rec->commit = to_le64(commit);
+	device_heard_commit(dev, commit);
+	if (journal_reserve(dev, JOURNAL_FREE, sizeof(*rec)))
+		drop_reserved(&c->wait, 0);
+	else
+		journal_wait_room(dev, &c->wait, JOURNAL_FREE, sizeof(*rec), drop_reserved);
+}
+
+static void drop_reserved(struct waiter *w, int status)
+{
+	struct control *c = container_of(w, struct control, wait);
+	const struct fmt_rec_layer_drop *rec = c->data;
+	struct device *dev = c->dev;
+	uint64_t lsn =
+	    dev->registry.last_lsn; /* none there: perhaps because of a drop that is not stable yet */
+
+	if (status) {
+		control_finish(c, status);
+		return;
+	}
+	if (registry_has_layer(dev, get_le32(rec->layer), get_le64(rec->commit))) {
+		registry_drop_layer(dev, get_le32(rec->layer), get_le64(rec->commit));
+		lsn = journal_add(dev, rec, sizeof(*rec));
+		registry_touch(dev, lsn);
+		maint_used(dev);
+	} else {
+		journal_unreserve(dev, sizeof(*rec));
+	}
+	if (flush_has(dev, FLUSH_STABLE, lsn))
+		control_finish(c, 0);
+	else
+		flush_wait(dev, w, FLUSH_STABLE, lsn, layer_stable);
 }

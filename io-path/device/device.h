@@ -114,6 +114,10 @@ struct device_layer {
 /* -ENOSPC when the registry is full. The record is copied at the call. */
 void device_layer_put(struct device *dev, const struct device_layer *layer,
 		      void (*done)(void *arg, int status), void *arg);
+/* The layer is gone: its record is forgotten, if it is no younger than `commit`. 0 also when there is none; answers when even a power loss does not
+ * bring it back. It needs no room in the registry. */
+void device_layer_drop(struct device *dev, layer_id layer, uint64_t commit,
+		       void (*done)(void *arg, int status), void *arg);
 int device_layer_next(struct device *dev, layer_id after,
 		      struct device_layer *ret_layer); /* smallest above `after`; -ENOENT at the end */
 

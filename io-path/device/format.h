@@ -132,7 +132,7 @@ uint32_t fmt_block_value(uint32_t data_crc, uint64_t cgen, uint32_t block);
 
 #define FMT_REGISTRY_MAGIC 0x53474552u /* "REGS" */
 
-/* A half is a whole copy of all EPOCH and LAYER records: pages 0 .. pages_n - 1, each with the same seq. It counts if all of them are valid;
+/* A half is a whole copy of all EPOCH and LAYER records there are: pages 0 .. pages_n - 1, each with the same seq. It counts if all of them are valid;
  * of two such halves the higher seq does, and both have the same but amid a checkpoint. Records are those of the journal, never split over pages. */
 struct fmt_registry_page {
 	struct le32 magic;
@@ -144,7 +144,7 @@ struct fmt_registry_page {
 	uint8_t reserved0[3];
 	struct uuid device;
 	struct le64 seq;
-	struct le64 from_lsn; /* EPOCH and LAYER records below it are in this half */
+	struct le64 from_lsn; /* EPOCH, LAYER and LAYER_DROP records below it are in this half */
 	uint8_t reserved1[8];
 	uint8_t records[FMT_PAGE - 64];
 };
@@ -185,6 +185,7 @@ enum fmt_record_type {
 	FMT_REC_LAYER = 9,
 	FMT_REC_BOOT = 10,
 	FMT_REC_CLEAN = 11,
+	FMT_REC_LAYER_DROP = 12,
 };
 
 struct fmt_record {
@@ -270,6 +271,12 @@ struct fmt_rec_layer {
 	uint8_t name_len, snapshot_len;
 	struct le16 reserved;
 	uint8_t names[]; /* name, snapshot name, zeros up to a multiple of 4 */
+};
+/* the layer is gone: its record, if no younger than this commit, is no more; never in a registry half */
+struct fmt_rec_layer_drop {
+	struct fmt_record h;
+	struct le32 layer;
+	struct le64 commit;
 };
 enum fmt_boot_reason {
 	FMT_BOOT_FORMAT = 1,

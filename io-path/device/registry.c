@@ -113,6 +113,27 @@ int registry_put_layer(struct device *dev, const struct fmt_rec_layer *rec)
 	return 0;
 }
 
+bool registry_has_layer(const struct device *dev, layer_id layer, uint64_t commit)
+{
+	const struct registry *g = &dev->registry;
+	uint32_t i = layer_index(g, layer);
+
+	return layer_is(g, i, layer) && get_le64(g->layers[i]->commit) <= commit;
+}
+
+void registry_drop_layer(struct device *dev, layer_id layer, uint64_t commit)
+{
+	struct registry *g = &dev->registry;
+	uint32_t i = layer_index(g, layer);
+
+	if (!registry_has_layer(dev, layer, commit))
+		return;
+	g->layers_bytes -= get_le16(g->layers[i]->h.len_bytes);
+	mem_free(g->layers[i]);
+	g->layers_n--;
+	memmove(&g->layers[i], &g->layers[i + 1], (g->layers_n - i) * sizeof(g->layers[0]));
+}
+
 int device_layer_next(struct device *dev, layer_id after, struct device_layer *ret_layer)
 {
 	struct registry *g = &dev->registry;
@@ -227,10 +248,15 @@ void registry_turn(struct device *dev, uint8_t *buf, uint32_t pages_n)
 int registry_apply(struct device *dev, const struct fmt_record *rec)
 {
 	const struct fmt_rec_epoch *e = (const void *)rec;
+	const struct fmt_rec_layer_drop *drop = (const void *)rec;
 	struct volume_mark m;
 
 	if (rec->type == FMT_REC_LAYER)
 		return registry_put_layer(dev, (const void *)rec);
+	if (rec->type == FMT_REC_LAYER_DROP) {
+		registry_drop_layer(dev, get_le32(drop->layer), get_le64(drop->commit));
+		return 0;
+	}
 	if (rec->type != FMT_REC_EPOCH)
 		return -E_FORMAT;
 	m = (struct volume_mark){.epoch = get_le64(e->epoch),

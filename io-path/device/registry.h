@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* registry.h - the EPOCH and LAYER records: in memory whole, on the device in the registry halves and in the journal since. */
+/* registry.h - the EPOCH and LAYER records: in memory whole, on the device in the registry halves and in the journal since.
+ *
+ * The record of a layer that is gone is dropped: LAYER_DROP in the journal, and the next checkpoint of the registry does not have it any more. So what the
+ * registry holds is bounded by the layers that there are. Replay may find the dropped record once more, older than its LAYER_DROP, which follows
+ * then: both are in the journal or none is, for the tail never stops between records and passes a prefix only. */
 #ifndef STRATA_IO_PATH_DEVICE_REGISTRY_H
 #define STRATA_IO_PATH_DEVICE_REGISTRY_H
 
@@ -31,6 +35,10 @@ bool registry_has_room(const struct device *dev, enum fmt_record_type type, uint
 void registry_touch(struct device *dev, uint64_t lsn);
 /* The newest record (by commit) of a layer counts. 0 or -ENOMEM */
 int registry_put_layer(struct device *dev, const struct fmt_rec_layer *rec);
+
+/* Is there a record of the layer that is no younger than this commit? */
+bool registry_has_layer(const struct device *dev, layer_id layer, uint64_t commit);
+void registry_drop_layer(struct device *dev, layer_id layer, uint64_t commit); /* if there is */
 
 /* The pages of the older half with everything there is now, in memory that is the caller's. 0, -ENOMEM, -E_FORMAT (too much) */
 int registry_encode(struct device *dev, uint64_t from_lsn, uint8_t **ret_buf, uint32_t *ret_pages_n);

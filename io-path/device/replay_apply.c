@@ -250,6 +250,7 @@ static int apply_entry(struct replay *rp, const struct fmt_record *rec, uint64_t
 		return apply_ckpt(rp, (const void *)rec, lsn);
 	case FMT_REC_EPOCH:
 	case FMT_REC_LAYER:
+	case FMT_REC_LAYER_DROP:
 		registry_touch(rp->dev, lsn);
 		return registry_apply(rp->dev, rec);
 	case FMT_REC_BLOCKS:

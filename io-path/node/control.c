@@ -411,6 +411,7 @@ static int on_request(struct dialer *d, const struct frame *f, const void *body,
 {
 	static void (*const handlers[])(struct control * c, struct push * p) = {
 	    [CONTROL_RECORDS] = push_records,
+	    [CONTROL_LAYER_QUERY] = push_layer_query,
 	    [CONTROL_SERVE] = push_serve,
 	    [CONTROL_FREE] = push_free_slots,
 	    [CONTROL_CONFIG] = push_config,

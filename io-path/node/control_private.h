@@ -19,6 +19,7 @@ struct push {
 
 /* Every handler takes p->msg and ends with push_reply() or push_result(), both of which free the operation. */
 void push_records(struct control *c, struct push *p);
+void push_layer_query(struct control *c, struct push *p);
 void push_serve(struct control *c, struct push *p);
 void push_free_slots(struct control *c, struct push *p);
 void push_config(struct control *c, struct push *p);

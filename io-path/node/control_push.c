@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* control_push.c - what the metadata server pushes for the data path: records, serve, free. */
+/* control_push.c - what the metadata server pushes for the data path: records, and of which layers there are some; serve, free. */
 #include "io-path/node/control_private.h"
 
 #include <stdio.h>
@@ -128,10 +128,15 @@ static void records_begin(struct records_device *rd, struct node_device *d, cons
 		device_epoch(d->dev, r);
 	}
 	for (size_t i = 0; i < m->n_layers; i++) {
+		const Strata__LayerRecord *r = m->layers[i];
 		struct device_layer layer;
 
-		layer_of(m->layers[i], &layer);
 		rd->pending++;
+		if (r->flags & CONTROL_LAYER_GONE) {
+			device_layer_drop(d->dev, r->layer, r->commit, records_layer_done, rd);
+			continue;
+		}
+		layer_of(r, &layer);
 		device_layer_put(d->dev, &layer, records_layer_done, rd);
 	}
 	records_device_step(rd, 0);
@@ -201,6 +206,28 @@ static void records_finish(struct records_push *op)
 {
 	mem_free(op->devices);
 	push_result(&op->p, op->p.status, "a device could not record it");
+}
+
+/* ---- layers ---------------------------------------------------------------------------------------------------------------------- */
+
+void push_layer_query(struct control *c, struct push *p)
+{
+	const Strata__LayerQuery *m = (const Strata__LayerQuery *)p->msg;
+	struct uuid uuid = control_get_uuid(m->uuid);
+	struct node_device *d = devices_by_uuid(c->cfg.devices, &uuid);
+	Strata__LayerIds reply = STRATA__LAYER_IDS__INIT;
+	struct device_layer l = {.layer = m->after};
+	int r = d && d->dev && d->state == NODE_DEVICE_SERVING ? 0 : -E_DEVICE_GONE;
+
+	reply.layers = mem_zalloc_array(m->max, sizeof(reply.layers[0]));
+	if (!reply.layers)
+		r = -ENOMEM;
+	while (!r && reply.n_layers < m->max && !device_layer_next(d->dev, l.layer, &l))
+		reply.layers[reply.n_layers++] = l.layer;
+	reply.error = (char *)(uintptr_t)control_error(r);
+	reply.errmsg = (char *)(uintptr_t)(r ? err_text(r) : "");
+	push_reply(p, &reply.base);
+	mem_free(reply.layers);
 }
 
 /* ---- serve ----------------------------------------------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@ static int serve(struct metad *m, char errmsg[ERRMSG_LEN]);
 static void opened(struct metad *m, int status, const char *errmsg);
 static void on_frees(void *arg, device_no dev);
 static void on_job(void *arg, uint32_t job);
-static void on_layer(void *arg, layer_id layer, uint64_t commit, bool deleted);
+static void on_layer(void *arg, layer_id layer, uint64_t commit, bool gone);
 static void on_failed(void *arg, int status);
 static void on_settled(void *arg);
 static void close_front(struct metad *m);
@@ -127,11 +127,11 @@ static void on_job(void *arg, uint32_t job)
 	jobs_wake(m->jobs, job);
 }
 
-static void on_layer(void *arg, layer_id layer, uint64_t commit, bool deleted)
+static void on_layer(void *arg, layer_id layer, uint64_t commit, bool gone)
 {
 	struct metad *m = arg;
 
-	cluster_layer_changed(&m->cluster, layer, commit, deleted);
+	cluster_layer_changed(&m->cluster, layer, commit, gone);
 }
 
 /* Nothing may be answered from memory that perhaps differs from the database. */

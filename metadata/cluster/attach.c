@@ -418,6 +418,7 @@ static void attach_served(struct session_call *call, int status, const ProtobufC
 		}
 		san_device_usable(a->c->san, d->no, true);
 		cluster_frees(a->c, d->no);
+		cluster_layers_sweep(a->c, d);
 		log_info("device serves", "device=%u", d->no);
 	}
 	if (d)

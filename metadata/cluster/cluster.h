@@ -8,7 +8,7 @@
  *   attach.c   brings devices up to date (epochs, layers) and has them served
  *   takeover.c a volume whose owner is gone is taken from it
  *   fence.c    a volume has a new owner: every device that is reachable learns the epoch before the owner does
- *   layers.c   names and parents of layers, kept on two devices each
+ *   layers.c   names and parents of layers, kept on two devices each as long as the layer exists
  *   frees.c    slots that left the map are freed on their devices
  *   change.c   adding and removing devices
  *
@@ -88,6 +88,7 @@ struct cluster_device {
 	uint32_t layers_pending; /* records under way */
 	uint64_t layers_sent;	 /* highest commit of those */
 	bool layers_failed;	 /* one did not arrive: the next attach sends them again */
+	bool layers_sweeping;	 /* going on */
 	bool frees_running, frees_again;
 };
 
@@ -251,8 +252,10 @@ void cluster_takeover(struct cluster_takeover *op);
 /* The volume changed (its size): its owner is told, now or when it joins. */
 void cluster_volume_news(struct cluster *c, const struct san_volume *v);
 
-/* A layer's header changed (san_callbacks.on_layer). */
-void cluster_layer_changed(struct cluster *c, layer_id layer, uint64_t commit, bool deleted);
+/* A layer's header changed, or is gone (san_callbacks.on_layer). */
+void cluster_layer_changed(struct cluster *c, layer_id layer, uint64_t commit, bool gone);
+/* Drops the records of layers that are gone from a device that serves: it may have missed that. At most one sweep of a device at a time. */
+void cluster_layers_sweep(struct cluster *c, struct cluster_device *d);
 /* The devices that keep a layer's record: up to two of the members, chosen by hash so that few change when devices come and go. */
 uint32_t cluster_layer_holders(struct cluster *c, layer_id layer,
 			       struct cluster_device *ret_holders[CLUSTER_LAYER_COPIES]);

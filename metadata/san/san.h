@@ -86,8 +86,8 @@ struct san_callbacks { /* each may be NULL; called from the loop, never from ins
 	void (*on_frees)(void *arg, device_no dev);
 	/* a job was created (also by san_volume_delete, san_device_lose), or is to be cancelled: metadata/jobs runs it */
 	void (*on_job)(void *arg, uint32_t job);
-	/* a layer's header changed: its LAYER record is to be written to devices (deleted: the record says so) */
-	void (*on_layer)(void *arg, layer_id layer, uint64_t commit, bool deleted);
+	/* a layer's header changed: its LAYER record is to be written to devices (gone: to be dropped from them) */
+	void (*on_layer)(void *arg, layer_id layer, uint64_t commit, bool gone);
 	/* out of service */
 	void (*on_failed)(void *arg, int status);
 	void *arg;

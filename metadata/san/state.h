@@ -87,7 +87,7 @@ struct txn_obj {
 	bool seen;    /* check.c: its record was found */
 };
 
-enum note { NOTE_JOB, NOTE_LAYER, NOTE_LAYER_DELETED };
+enum note { NOTE_JOB, NOTE_LAYER, NOTE_LAYER_GONE };
 
 struct txn {
 	uint64_t seq;		    /* of the batch being collected or committed */

@@ -313,7 +313,7 @@ static void tell_notes(struct san *s)
 				s->cb.on_job(s->cb.arg, id);
 		} else if (s->cb.on_layer) {
 			s->cb.on_layer(s->cb.arg, id, t->commit.commit,
-				       t->notes[i].what == NOTE_LAYER_DELETED);
+				       t->notes[i].what == NOTE_LAYER_GONE);
 		}
 	}
 	t->notes_n = 0;

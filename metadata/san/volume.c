@@ -200,6 +200,7 @@ void volume_forget(struct san *s, struct volume *vol)
 	s->layers_gone++;
 	txn_mark(s, &l->obj);
 	txn_mark(s, &vol->obj);
+	txn_note(s, NOTE_LAYER_GONE, l->id);
 }
 
 void volume_fill(const struct volume *vol, struct san_volume *ret_v)
@@ -449,7 +450,7 @@ static enum exec delete_exec(struct san *s, struct san_req *req)
 	vol->name_put = false;
 	vol->name_delete = s->txn.names_deleted = true;
 	layer_mark(s, vol->head);
-	txn_note(s, NOTE_LAYER_DELETED, vol->head->id);
+	txn_note(s, NOTE_LAYER, vol->head->id);
 	return EXEC_DONE;
 }
 

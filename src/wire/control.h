@@ -34,7 +34,8 @@
 	X(DEVICE_REMOVE, 70, device_remove, result)         \
 	X(SLOT_QUERY, 71, slot_query, slot_states)          \
 	X(STATS, 72, stats_query, stats)                    \
-	X(VOLUME_BENCH, 73, volume_bench, volume_benched)
+	X(VOLUME_BENCH, 73, volume_bench, volume_benched)   \
+	X(LAYER_QUERY, 74, layer_query, layer_ids)
 
 enum control_type {
 #define X(name, number, request, reply) CONTROL_##name = number,
@@ -46,6 +47,7 @@ enum {
 	CONTROL_CHUNKS_MAX = 1024,  /* in one Map, Alloc or Update */
 	CONTROL_ITEMS_MAX = 16384,  /* of a Mapping */
 	CONTROL_RECORDS_MAX = 4096, /* epochs and layers in one Records */
+	CONTROL_LAYERS_MAX = 1024,  /* ids in one LayerIds */
 	CONTROL_FREES_MAX = 1024,
 	CONTROL_SLOTS_MAX = 4096,
 	CONTROL_NAMES_MAX = 1000,
@@ -64,6 +66,8 @@ enum {
 	CONTROL_LAYER_DELETED = 1 << 0,
 	CONTROL_LAYER_FROZEN = 1 << 1,
 	CONTROL_LAYER_SECTOR_512 = 1 << 2,
+	CONTROL_LAYER_GONE =
+	    1 << 3, /* never on a device: its record is to be dropped; only layer and commit count */
 	CONTROL_LAYER_CACHE_SHIFT = 4,
 };
 

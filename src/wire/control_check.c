@@ -266,6 +266,21 @@ static bool check_records(const Strata__Records *m)
 	return true;
 }
 
+static bool check_layer_query(const Strata__LayerQuery *m)
+{
+	return is_uuid(m->uuid) && m->max >= 1 && m->max <= CONTROL_LAYERS_MAX;
+}
+
+static bool check_layer_ids(const Strata__LayerIds *m)
+{
+	if (!error_fits(m->error, m->errmsg) || m->n_layers > CONTROL_LAYERS_MAX)
+		return false;
+	for (size_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i] <= (i ? m->layers[i - 1] : 0))
+			return false;
+	return true;
+}
+
 static bool check_serve(const Strata__Serve *m)
 {
 	return is_uuid(m->uuid) && is_device(m->number);
@@ -395,6 +410,8 @@ bool control_check(const ProtobufCMessage *msg)
 	ROW(names, Names)
 	ROW(name_list, NameList)
 	ROW(records, Records)
+	ROW(layer_query, LayerQuery)
+	ROW(layer_ids, LayerIds)
 	ROW(serve, Serve)
 	ROW(free, Free)
 	ROW(freed, Freed)

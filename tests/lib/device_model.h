@@ -50,6 +50,8 @@ struct model_volume {
 struct model_layer {
 	struct device_layer durable; /* layer 0: none yet */
 	struct device_layer asked;   /* in flight or, after a crash, possible; layer 0: none */
+	bool drop_asked;	     /* likewise that it is gone */
+	bool is_drop;		     /* what is in flight */
 };
 
 /* What may complete a request; several can be legal. */
@@ -114,6 +116,7 @@ void model_epoch_submit(struct device_model *m, volume_id v, uint64_t epoch, lay
 void model_epoch_done(struct device_model *m, volume_id v, uint64_t epoch, layer_id head,
 		      int status);
 void model_layer_submit(struct device_model *m, const struct device_layer *l);
+void model_layer_drop(struct device_model *m, layer_id layer);
 void model_layer_done(struct device_model *m, layer_id layer, int status);
 void model_layers_see(struct device_model *m, struct device *dev);
 

@@ -249,6 +249,12 @@ void model_epoch_done(struct device_model *m, volume_id v, uint64_t epoch, layer
 void model_layer_submit(struct device_model *m, const struct device_layer *l)
 {
 	m->layers[l->layer].asked = *l;
+	m->layers[l->layer].is_drop = false;
+}
+
+void model_layer_drop(struct device_model *m, layer_id layer)
+{
+	m->layers[layer].drop_asked = m->layers[layer].is_drop = true;
 }
 
 void model_layer_done(struct device_model *m, layer_id layer, int status)
@@ -256,9 +262,12 @@ void model_layer_done(struct device_model *m, layer_id layer, int status)
 	struct model_layer *l = &m->layers[layer];
 
 	if (status == 0) {
-		if (l->asked.commit > l->durable.commit)
+		if (l->is_drop)
+			l->durable = (struct device_layer){0};
+		else if (l->asked.commit > l->durable.commit)
 			l->durable = l->asked;
 		l->asked = (struct device_layer){0};
+		l->drop_asked = false;
 	} else if (!(status == -E_DEVICE_FAILED && m->may_fail) && !(status == -EIO && m->may_eio)) {
 		model_fail(m, "keeping a record of layer %u: %s", layer, err_name(status));
 	}
@@ -269,6 +278,15 @@ static bool same_layer(const struct device_layer *a, const struct device_layer *
 	return a->layer == b->layer && a->parent == b->parent && a->volume == b->volume &&
 	       a->flags == b->flags && a->size_bytes == b->size_bytes && a->commit == b->commit &&
 	       strcmp(a->name, b->name) == 0 && strcmp(a->snapshot, b->snapshot) == 0;
+}
+
+static void layer_is_gone(struct device_model *m, layer_id layer)
+{
+	struct model_layer *l = &m->layers[layer];
+
+	if (l->durable.layer && !l->drop_asked)
+		model_fail(m, "the record of layer %u is gone", layer);
+	*l = (struct model_layer){0};
 }
 
 void model_layers_see(struct device_model *m, struct device *dev)
@@ -283,16 +301,13 @@ void model_layers_see(struct device_model *m, struct device *dev)
 		}
 		at = got.layer;
 		for (last++; last < at; last++)
-			if (m->layers[last].durable.layer)
-				model_fail(m, "the record of layer %u is gone", last);
+			layer_is_gone(m, last);
 		if (!same_layer(&got, &m->layers[at].durable) &&
 		    !same_layer(&got, &m->layers[at].asked))
 			model_fail(m, "the record of layer %u is wrong: commit %" PRIu64 " name %s",
 				   at, got.commit, got.name);
-		m->layers[at].durable = got;
-		m->layers[at].asked = (struct device_layer){0};
+		m->layers[at] = (struct model_layer){.durable = got};
 	}
 	for (last++; last <= MODEL_LAYERS; last++)
-		if (m->layers[last].durable.layer)
-			model_fail(m, "the record of layer %u is gone", last);
+		layer_is_gone(m, last);
 }

@@ -375,6 +375,18 @@ static void layer_done(void *arg, int status)
 	one_less(wl);
 }
 
+static void drop_layer(struct device_workload *wl, struct workload_layer *l, layer_id id)
+{
+	uint64_t commit = ++wl->last_commit;
+
+	l->layer = (struct device_layer){.layer = id};
+	wl->dw.commit_heard = MAX(wl->dw.commit_heard, commit);
+	one_more(wl);
+	workload_log(wl, "> layer %u is gone, commit %" PRIu64, id, commit);
+	model_layer_drop(wl->dw.model, id);
+	device_layer_drop(wl->dw.dev, id, commit, layer_done, l);
+}
+
 static bool make_layer(struct device_workload *wl)
 {
 	struct rand *rnd = &wl->dw.rand;
@@ -385,6 +397,10 @@ static bool make_layer(struct device_workload *wl)
 		return false;
 	l->wl = wl;
 	l->busy = true;
+	if (rand_percent(rnd, 25)) {
+		drop_layer(wl, l, id);
+		return true;
+	}
 	l->layer = (struct device_layer){.layer = id,
 					 .parent = (layer_id)rand_below(rnd, id),
 					 .volume = 1 + (volume_id)rand_below(rnd, MODEL_VOLUMES),

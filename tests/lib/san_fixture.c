@@ -30,7 +30,7 @@ static void on_job(void *arg, uint32_t job)
 		fx->on_job(fx->on_job_arg, job);
 }
 
-static void on_layer(void *arg, layer_id layer, uint64_t commit, bool deleted)
+static void on_layer(void *arg, layer_id layer, uint64_t commit, bool gone)
 {
 	struct san_fixture *fx = arg;
 
@@ -38,7 +38,7 @@ static void on_layer(void *arg, layer_id layer, uint64_t commit, bool deleted)
 		return;
 	fx->told_layers[fx->told_layers_n].layer = layer;
 	fx->told_layers[fx->told_layers_n].commit = commit;
-	fx->told_layers[fx->told_layers_n++].deleted = deleted;
+	fx->told_layers[fx->told_layers_n++].gone = gone;
 }
 
 static void on_failed(void *arg, int status)

@@ -21,7 +21,7 @@ struct san_fixture {
 	struct {
 		layer_id layer;
 		uint64_t commit;
-		bool deleted;
+		bool gone;
 	} told_layers[FIXTURE_TOLD_MAX];
 	uint32_t told_layers_n;
 	int failed;

@@ -23,6 +23,14 @@
 enum { TOLD_MAX = 200 };
 
 static int fsck_lock(struct fsck_run *f);
+static bool layer_exists(void *arg, layer_id layer)
+{
+	struct fsck_run *f = arg;
+	struct san_layer l;
+
+	return san_layer_get(f->san.san, layer, &l) == 0;
+}
+
 static int fsck_one(void *run, const char *uuid_text, const char *path);
 static void fsck_missing(struct fsck_run *f);
 static int fsck_report(struct fsck_run *f);
@@ -250,6 +258,8 @@ static int fsck_one(void *run, const char *uuid_text, const char *path)
 				 .cluster = &cluster,
 				 .device = &uuid,
 				 .data = cli_option(f->c, "verify-data") != NULL,
+				 .layer_exists = layer_exists,
+				 .layer_arg = f,
 				 .found = found,
 				 .found_arg = f,
 				 .progress = show_progress,

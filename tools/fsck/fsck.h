@@ -30,7 +30,7 @@ enum fsck_severity {
  *   table-damaged present-count
  *   device-says device-refused device-differs slot-lost blocks-bad duplicate-cgen duplicate-chunk
  *   data-damaged data-unreadable
- *   map-no-slot map-twice map-stale map-mismatch map-empty map-freeing freeing-no-slot orphan */
+ *   map-no-slot map-twice map-stale map-mismatch map-empty map-freeing freeing-no-slot orphan layer-gone */
 struct fsck_finding {
 	enum fsck_severity severity;
 	const char *what;
@@ -68,6 +68,9 @@ struct fsck_options {
 	/* The same for the frees that are due, in the order of slots. NULL: there are none */
 	int (*freeing_next)(void *arg, struct fsck_freeing *ret_f);
 	void *freeing_arg;
+	/* Does the metadata server know this layer? NULL: do not compare. */
+	bool (*layer_exists)(void *arg, layer_id layer);
+	void *layer_arg;
 	void (*found)(void *arg, const struct fsck_finding *f);
 	void *found_arg;
 	/* Long work: called after each slot with the bytes of slots looked at so far and of all; may be NULL */

@@ -293,6 +293,7 @@ static void apply(struct fsck *k, uint64_t lsn, const struct fmt_record *rec)
 		break;
 	case FMT_REC_EPOCH:
 	case FMT_REC_LAYER:
+	case FMT_REC_LAYER_DROP:
 		k->registry_in_journal = true;
 		break;
 	case FMT_REC_BOOT:

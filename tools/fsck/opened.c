@@ -10,6 +10,7 @@
 
 static int check_slots(struct fsck *k, struct device *dev);
 static int check_duplicates(struct fsck *k, struct device *dev);
+static void check_layers(struct fsck *k, struct device *dev);
 
 /* ---- open ------------------------------------------------------------------------------------------------------------------- */
 
@@ -71,6 +72,8 @@ int fsck_opened(struct fsck *k)
 		r = check_duplicates(k, o.op.dev);
 	if (!r && k->o->map_next)
 		r = fsck_map(k, o.op.dev);
+	if (!r && k->o->layer_exists)
+		check_layers(k, o.op.dev);
 	device_close(o.op.dev, on_closed, &closed);
 	fsck_wait(k, &closed);
 	return r;
@@ -264,4 +267,20 @@ static int check_duplicates(struct fsck *k, struct device *dev)
 	tell_duplicates(k, t, n);
 	mem_free(t);
 	return 0;
+}
+
+/* ---- layers -------------------------------------------------------------------------------------------------------------------- */
+
+/* The record of a layer that is gone is dropped from the device soon after; a crash in between leaves it until the device is served again. */
+static void check_layers(struct fsck *k, struct device *dev)
+{
+	struct device_layer l = {.layer = 0};
+
+	while (device_layer_next(dev, l.layer, &l) == 0)
+		if (!k->o->layer_exists(k->o->layer_arg, l.layer))
+			fsck_say(
+			    k, FSCK_NOTE, "layer-gone",
+			    "it has the record of layer %u, of volume %s, which is gone: it is "
+			    "dropped when the device is served",
+			    l.layer, l.name);
 }

@@ -333,6 +333,29 @@ void device_layer_put(struct device *dev, const struct device_layer *layer,
 	d->done = done;
 }
 
+static void drop_over(struct delay *d)
+{
+	struct mock_medium *m = d->dev->m;
+	uint32_t i = 0;
+
+	while (i < m->layers_n && m->layers[i].layer != d->layer.layer)
+		i++;
+	if (i < m->layers_n && m->layers[i].commit <= d->layer.commit) {
+		m->layers[i] = m->layers[--m->layers_n];
+		m->lsn++;
+	}
+	d->done(d->arg, 0);
+}
+
+void device_layer_drop(struct device *dev, layer_id layer, uint64_t commit,
+		       void (*done)(void *arg, int status), void *arg)
+{
+	struct delay *d = later(dev->e, dev, arg, drop_over);
+
+	d->layer = (struct device_layer){.layer = layer, .commit = commit};
+	d->done = done;
+}
+
 int device_layer_next(struct device *dev, layer_id after, struct device_layer *ret_layer)
 {
 	const struct device_layer *best = NULL;

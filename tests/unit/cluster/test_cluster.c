@@ -1273,6 +1273,61 @@ static void names_are_kept_on_two_devices(void **state)
 	cworld_free(&w);
 }
 
+static void delete_volume(const char *name)
+{
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_DELETE, name, NULL, NULL), 202);
+}
+
+static bool has_layer(const struct mock_medium *m, const char *name)
+{
+	for (uint32_t k = 0; k < m->layers_n; k++)
+		if (!strcmp(m->layers[k].name, name))
+			return true;
+	return false;
+}
+
+/* Else they would fill the registry of every device for ever. */
+static void records_of_deleted_volumes_are_dropped(void **state)
+{
+	struct mock_medium *m;
+
+	(void)state;
+	begin(17, 2);
+	cworld_volume_create(&w, "a", 16 * MIB);
+	cworld_volume_create(&w, "b", 16 * MIB);
+	cworld_volume_create(&w, "c", 16 * MIB);
+	cworld_run(&w, SEC);
+	delete_volume("a");
+	cworld_run(&w, SEC);
+	assert_int_equal(copies_of("a", 4), 0);
+	assert_int_equal(copies_of("b", 4), 2);
+	/* while a node is away that has one, also from when it was to keep that layer's */
+	cworld_node_stop(&w, 2);
+	m = mock_medium("/n2-disk1");
+	if (!has_layer(m, "b"))
+		m->layers[m->layers_n++] =
+		    (struct device_layer){.layer = 2, .commit = 1, .name = "b"};
+	cworld_run(&w, SEC);
+	delete_volume("b");
+	cworld_run(&w, SEC);
+	/* and what a server that was killed never said; more than it asks for at a time */
+	for (layer_id id = 1000; id < 1200; id++)
+		m->layers[m->layers_n++] =
+		    (struct device_layer){.layer = id, .commit = 1, .name = "gone"};
+	cworld_node_start(&w, 2);
+	cworld_run(&w, 2 * SEC);
+	assert_int_equal(copies_of("b", 4), 0);
+	assert_int_equal(copies_of("gone", 4), 0);
+	assert_int_equal(copies_of("c", 4), 2);
+	/* everybody at once: the server is killed amid a deletion */
+	delete_volume("c");
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, 20 * SEC);
+	assert_int_equal(copies_of("c", 4), 0);
+	cworld_free(&w);
+}
+
 /* What a volume is like must be on the devices too, or they alone could not bring it back. */
 static uint32_t flags_on_devices(const char *name, int disks)
 {
@@ -1381,6 +1436,7 @@ int main(void)
 	    cmocka_unit_test(a_device_that_fails_is_told),
 	    cmocka_unit_test(a_device_that_cannot_be_opened_is_tried_again),
 	    cmocka_unit_test(names_are_kept_on_two_devices),
+	    cmocka_unit_test(records_of_deleted_volumes_are_dropped),
 	    cmocka_unit_test(devices_know_what_a_volume_is_like),
 	    cmocka_unit_test(news_without_memory),
 	};

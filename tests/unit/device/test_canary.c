@@ -30,6 +30,7 @@ enum bug {
 	WRITES_ELSEWHERE, /* one block further */
 	MISCOUNTS,
 	FORGETS_A_LAYER,
+	KEEPS_A_LAYER, /* though it is gone */
 	SAYS_NOTHING_OF_POWER_LOSS,
 	LEAKS,
 	BUGS_N,
@@ -394,7 +395,9 @@ static void layer_timer(struct ioe_req *t)
 
 	mem_free(op);
 	disk.commit = MAX(disk.commit, copy.layer.commit);
-	if (disk.bug != FORGETS_A_LAYER || copy.layer.layer % 4)
+	if (!copy.layer.name[0] && disk.bug != KEEPS_A_LAYER)
+		disk.layers[copy.layer.layer] = (struct device_layer){0};
+	if (copy.layer.name[0] && (disk.bug != FORGETS_A_LAYER || copy.layer.layer % 4))
 		disk.layers[copy.layer.layer] = copy.layer;
 	copy.done(copy.arg, 0);
 }
@@ -405,6 +408,17 @@ void device_layer_put(struct device *dev, const struct device_layer *layer,
 	struct fake_op *op = mem_zalloc(sizeof(*op));
 
 	op->layer = *layer;
+	op->done = done;
+	op->arg = arg;
+	ioe_timer(dev->e, &op->timer, ioe_now_ns(dev->e) + 1000, layer_timer);
+}
+
+void device_layer_drop(struct device *dev, layer_id layer, uint64_t commit,
+		       void (*done)(void *arg, int status), void *arg)
+{
+	struct fake_op *op = mem_zalloc(sizeof(*op));
+
+	op->layer = (struct device_layer){.layer = layer, .commit = commit};
 	op->done = done;
 	op->arg = arg;
 	ioe_timer(dev->e, &op->timer, ioe_now_ns(dev->e) + 1000, layer_timer);

@@ -121,6 +121,13 @@ static void pack_epoch(struct packer *p)
 	pack(p, &rec, sizeof(rec), FMT_REC_EPOCH);
 }
 
+static void pack_drop(struct packer *p)
+{
+	struct fmt_rec_layer_drop rec = {.layer = to_le32(0x66), .commit = to_le64(0x5568)};
+
+	pack(p, &rec, sizeof(rec), FMT_REC_LAYER_DROP);
+}
+
 static const struct fmt_registry_page_id registry_id = {.device = &device, .page_no = 2, .half = 1};
 
 static void make_registry_page(struct fmt_registry_page *p)
@@ -199,6 +206,7 @@ static void make_journal_block(struct fmt_journal_block *b)
 	pack(&k, &ckpt, sizeof(ckpt), FMT_REC_CKPT);
 	pack_epoch(&k);
 	pack_layer(&k);
+	pack_drop(&k);
 	pack(&k, &clean, sizeof(clean), FMT_REC_CLEAN);
 	b->used_bytes = to_le16((uint16_t)(k.at - (uint8_t *)b));
 	b->prev_crc = to_le32(0xabcdef01);

@@ -76,6 +76,15 @@ static void put_layer(layer_id id)
 		assert_true(sim_step(w.fx.sim.w));
 }
 
+static void drop_layer(layer_id id)
+{
+	bool done = false;
+
+	device_layer_drop(w.fx.dev, id, 10 + id, put_done, &done);
+	while (!done)
+		assert_true(sim_step(w.fx.sim.w));
+}
+
 static void number_it(void)
 {
 	bool done = false;
@@ -100,12 +109,14 @@ static void prepare(enum how how)
 	assert_int_equal(fixture_open(fx, false), 0);
 	number_it();
 	put_layer(3);
+	put_layer(5);
 	for (uint32_t i = 0; i < SLOTS; i++)
 		assert_int_equal(dev_write(fx, i, cgen_of(i), 0, 8, i + 1, 0), 0);
 	assert_int_equal(dev_free(fx, 5, cgen_of(5), 0), 0);
 	assert_int_equal(dev_clear(fx, 6, cgen_of(6), 0, 4, CHUNK_F_ZERO), 0);
 	sim_sleep(&fx->sim, (uint64_t)70 * 1000 * 1000 * 1000);
 	put_layer(4);
+	drop_layer(5);
 	for (uint32_t i = 0; i < SLOTS; i++)
 		if (i != 5)
 			assert_int_equal(dev_write(fx, i, cgen_of(i), 4, 4, 100 + i, 0), 0);
@@ -167,7 +178,7 @@ static void places_of_pages(void)
 static void places_of_journal(void)
 {
 	static struct fmt_journal_block b;
-	uint32_t seen[FMT_REC_CLEAN + 1] = {};
+	uint32_t seen[FMT_REC_LAYER_DROP + 1] = {};
 	uint64_t last = 0;
 	char name[48];
 
@@ -196,6 +207,7 @@ static void places_of_journal(void)
 	assert_true(seen[FMT_REC_BLOCKS] && seen[FMT_REC_ALLOC] && seen[FMT_REC_ACTIVATE]);
 	assert_true(seen[FMT_REC_CKPT] && seen[FMT_REC_FREE] && seen[FMT_REC_EPOCH]);
 	assert_true(seen[FMT_REC_LAYER] && seen[FMT_REC_RETIRE] && seen[FMT_REC_BOOT]);
+	assert_true(seen[FMT_REC_LAYER_DROP]);
 }
 
 static void places_of_ring(void)
@@ -253,6 +265,7 @@ static void look_at_layers(void)
 			fail_msg("layer %u is gone", id);
 		assert_int_equal(l.layer, id);
 	}
+	assert_int_equal(device_layer_next(w.fx.dev, 4, &l), -ENOENT); /* 5 was dropped */
 }
 
 /* How many reads are errors. None is wrong. */

@@ -345,6 +345,45 @@ static void progress_goes_to_the_end(void **state)
 	assert_int_equal(w->progress_done, w->progress_all);
 }
 
+/* ---- layers ------------------------------------------------------------------------------------------------------------------------- */
+
+static void set_true(void *arg, int status)
+{
+	*(bool *)arg = status == 0;
+}
+
+static void put_layer(struct world *w, layer_id id)
+{
+	struct device_layer l = {.layer = id, .volume = 1, .commit = id, .name = "vm1"};
+	bool done = false;
+
+	device_layer_put(w->im.dev, &l, set_true, &done);
+	sim_run_until(w->im.fx.w, &done);
+}
+
+static bool only_the_first(void *arg, layer_id layer)
+{
+	(void)arg;
+	return layer == 1;
+}
+
+static void the_record_of_a_layer_that_is_gone_is_named(void **state)
+{
+	struct world *w = *state;
+	bool done = false;
+
+	image_open(&w->im, NULL);
+	put_layer(w, 1);
+	put_layer(w, 2);
+	put_layer(w, 3);
+	device_layer_drop(w->im.dev, 2, 5, set_true, &done);
+	sim_run_until(w->im.fx.w, &done);
+	image_close(&w->im);
+	expect(w, "");
+	w->o.layer_exists = only_the_first;
+	expect(w, "N layer-gone"); /* of layer 3 */
+}
+
 /* ---- journal ------------------------------------------------------------------------------------------------------------------------ */
 
 static void without_a_journal_nothing_can_be_said(void **state)
@@ -931,6 +970,7 @@ int main(void)
 	    T(another_cluster_s_device_is_not_ours),
 	    T(another_device_s_place_is_noticed),
 	    T(progress_goes_to_the_end),
+	    T(the_record_of_a_layer_that_is_gone_is_named),
 	    T(without_a_journal_nothing_can_be_said),
 	    T(a_damaged_block_in_the_middle_is_not_the_end),
 	    T(the_block_where_replay_begins_must_be_there),

@@ -249,6 +249,7 @@ static void test_delete(void **state)
 	struct san_volume_delete del = {.name = "a"};
 	struct san_volume_get by_id = {.id = v.id};
 	struct san_device d;
+	struct san_layer l;
 	uint64_t epoch = fx_open(fx, "a");
 	struct san_volume_close cl = {.volume = v.id, .epoch = epoch};
 
@@ -260,7 +261,11 @@ static void test_delete(void **state)
 	assert_int_equal(del.job, 1);
 	assert_int_equal(fx->told_jobs_n, 1);
 	assert_int_equal(fx->told_jobs[0], 1);
-	assert_true(fx->told_layers[fx->told_layers_n - 1].deleted);
+	assert_false(fx->told_layers[fx->told_layers_n - 1].gone);
+	assert_int_equal(san_layer_get(fx->san, v.head, &l), 0);
+	assert_true(l.deleted);
+	assert_string_equal(l.name, "a");
+	assert_int_equal(l.commit, fx->told_layers[fx->told_layers_n - 1].commit);
 
 	/* gone by name, there by id; again gives the same job; the name is free */
 	assert_int_equal(get(fx, "a", NULL), -ENOENT);
@@ -290,7 +295,12 @@ static void test_delete(void **state)
 	assert_int_equal(jg.job.state, SAN_JOB_RUNNING);
 	assert_int_equal(jg.job.total_n, 1200);
 	assert_true(jg.job.done_n > 0 && jg.job.done_n < 1200);
+	fx->told_layers_n = 0;
 	fx_run_job(fx, 1);
+	assert_int_equal(fx->told_layers_n, 1);
+	assert_int_equal(fx->told_layers[0].layer, v.head);
+	assert_true(fx->told_layers[0].gone);
+	assert_int_equal(san_layer_get(fx->san, v.head, &l), -ENOENT);
 	assert_int_equal(SAN_CALL(fx, san_job_get, &jg), 0);
 	assert_int_equal(jg.job.done_n, 1200);
 	assert_string_equal(jg.job.subject, "a");

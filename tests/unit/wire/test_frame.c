@@ -66,7 +66,7 @@ static void numbers_of_messages_stay(void **state)
 	    {64, "RECORDS"},	   {65, "SERVE"},	   {66, "FREE"},
 	    {67, "CONFIG"},	   {68, "VOLUME_CHANGED"}, {69, "DEVICE_ADD"},
 	    {70, "DEVICE_REMOVE"}, {71, "SLOT_QUERY"},	   {72, "STATS"},
-	    {73, "VOLUME_BENCH"},
+	    {73, "VOLUME_BENCH"},  {74, "LAYER_QUERY"},
 	};
 	size_t at = 0;
 
@@ -81,6 +81,7 @@ static void numbers_of_messages_stay(void **state)
 	assert_int_equal(CONTROL_LAYER_DELETED, 1);
 	assert_int_equal(CONTROL_LAYER_FROZEN, 2);
 	assert_int_equal(CONTROL_LAYER_SECTOR_512, 4);
+	assert_int_equal(CONTROL_LAYER_GONE, 8);
 	assert_int_equal(CONTROL_LAYER_CACHE_SHIFT, 4);
 }
 
