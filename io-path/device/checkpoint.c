@@ -109,7 +109,8 @@ void ckpt_table_fill(struct device *dev, uint32_t page, uint8_t *to)
 {
 	struct table_page *p = dev->tables.tables[page].page;
 
-	check(p && p->loaded && !p->in_ckpt);
+	/* it overwrites the home that the description before the last one names */
+	check(p && p->loaded && !p->in_ckpt && flush_has(dev, FLUSH_PUBLISHED, p->ckpt_lsn));
 	table_sweep(dev, p);
 	p->in_ckpt = true;
 	p->ckpt_lsn = 0;

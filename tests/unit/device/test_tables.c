@@ -392,6 +392,96 @@ static void a_page_may_stay_for_billions_of_journal_blocks(void **state)
 	mem_free(dev);
 }
 
+/* ---- when a page is let go ------------------------------------------------------------------------------------------------------ */
+
+/* As much of a device as the rules below look at: page 1 is in the cache, and in no home that counts. */
+static struct device *device_of_one_page(struct table_page **ret_p)
+{
+	struct device *dev = mem_zalloc(sizeof(*dev));
+	struct table_page *p = mem_zalloc(sizeof(*p));
+
+	assert_true(dev && p);
+	dev->tables.tables = mem_zalloc_array(2, sizeof(*dev->tables.tables));
+	assert_non_null(dev->tables.tables);
+	list_init(&dev->tables.lru);
+	list_init(&dev->maint.unpublished);
+	list_init(&dev->maint.waiters);
+	pins_init(&dev->journal.pins, 2048, 1);
+	pin_init(&p->pin, PIN_TABLE);
+	list_init(&p->waiters);
+	list_init(&p->ckpt_link);
+	list_init(&p->lru);
+	list_push(&dev->tables.lru, &p->lru);
+	p->page_no = 1;
+	p->loaded = true;
+	dev->tables.tables[1].page = p;
+	dev->tables.dirty_max = 100;
+	dev->tables.bytes = 1 << 30;
+	*ret_p = p;
+	return dev;
+}
+
+static void device_drop(struct device *dev)
+{
+	mem_free(dev->tables.tables);
+	mem_free(dev);
+}
+
+/* Its CKPT must be published: until then a replay may see only the description before it, whose home the next checkpoint overwrites, and
+ * whose records the tail must not pass. */
+static void a_checkpoint_counts_when_it_is_published(void **state)
+{
+	struct table_page *p;
+	struct device *dev = device_of_one_page(&p);
+
+	(void)state;
+	table_touch(dev, p, 90);
+	p->in_ckpt = true;
+	p->ckpt_from_lsn = 95;
+	p->ckpt_lsn = 100;
+	list_push(&dev->maint.unpublished, &p->ckpt_link);
+	dev->journal.published_lsn = 99;
+	dev->journal.stable_lsn = 101;
+	ckpt_tables_published(dev);
+	assert_true(p->in_ckpt);
+	assert_int_equal(p->pin.lsn, 90);
+	assert_int_equal(p->home_from_lsn, 0);
+	dev->journal.published_lsn = 100;
+	ckpt_tables_published(dev);
+	assert_false(p->in_ckpt);
+	assert_int_equal(p->pin.lsn, 0);
+	assert_int_equal(p->home_from_lsn, 95);
+	assert_true(list_empty(&dev->maint.unpublished));
+	mem_free(p);
+	device_drop(dev);
+}
+
+/* When blocks moved is remembered with the page, and read from nowhere: one that is let go too early would let a write overwrite a block whose record
+ * a replay might not trust. */
+static void a_page_with_moves_that_are_not_published_stays(void **state)
+{
+	struct table_page *p;
+	struct device *dev = device_of_one_page(&p);
+
+	(void)state;
+	p->moved_max = 100;
+	dev->journal.published_lsn = 99;
+	tables_trim(dev);
+	assert_ptr_equal(dev->tables.tables[1].page, p);
+	p->users = 1;
+	dev->journal.published_lsn = 100;
+	tables_trim(dev);
+	assert_ptr_equal(dev->tables.tables[1].page, p);
+	p->users = 0;
+	p->in_ckpt = true;
+	tables_trim(dev);
+	assert_ptr_equal(dev->tables.tables[1].page, p);
+	p->in_ckpt = false;
+	tables_trim(dev);
+	assert_null(dev->tables.tables[1].page);
+	device_drop(dev);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -406,6 +496,8 @@ int main(void)
 	    cmocka_unit_test(an_unused_device_gives_memory_back),
 	    cmocka_unit_test(a_working_set_as_large_as_the_device),
 	    cmocka_unit_test(a_page_may_stay_for_billions_of_journal_blocks),
+	    cmocka_unit_test(a_checkpoint_counts_when_it_is_published),
+	    cmocka_unit_test(a_page_with_moves_that_are_not_published_stays),
 	};
 
 	log_set_level(LOG_ERROR + 1);
