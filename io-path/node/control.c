@@ -43,6 +43,8 @@ static int hello_answered(struct conn_call *call, int status, const struct frame
 static void welcome(struct control *c, const Strata__Welcome *w);
 static void refused(struct control *c, int status, const char *errmsg);
 static void verdict(struct control *c, const Strata__DeviceVerdict *v);
+static void let_go(struct control *c, const struct uuid *uuid);
+static void let_go_done(struct devices_remove *remove);
 static void on_down(struct dialer *d, int status);
 /* while joined */
 static int on_request(struct dialer *d, const struct frame *f, const void *body, void **ret_data);
@@ -380,6 +382,38 @@ static void verdict(struct control *c, const Strata__DeviceVerdict *v)
 	devices_withdraw(d);
 	if (v->number)
 		node_store_refuse(c->cfg.devices->cfg.store, (device_no)v->number);
+	if (err_by_name(v->error) == -E_LOST)
+		let_go(c, &uuid);
+}
+
+/* It was taken out of the cluster while we were away. */
+struct let_go {
+	struct devices_remove remove;
+	struct control *c;
+};
+
+static void let_go(struct control *c, const struct uuid *uuid)
+{
+	struct let_go *op = mem_zalloc(sizeof(*op));
+
+	if (!op) /* the next hello hears the same */
+		return;
+	op->c = c;
+	op->remove.uuid = *uuid;
+	op->remove.done = let_go_done;
+	devices_remove(c->cfg.devices, &op->remove);
+}
+
+static void let_go_done(struct devices_remove *remove)
+{
+	struct let_go *op = container_of(remove, struct let_go, remove);
+	struct control *c = op->c;
+
+	if (remove->status && remove->status != -EBUSY && remove->status != -ESHUTDOWN)
+		log_warn("a device that was removed stays on the list", "error=%s: %s",
+			 err_name(remove->status), remove->errmsg);
+	mem_free(op);
+	control_check_ready(c);
 }
 
 void control_check_ready(struct control *c)

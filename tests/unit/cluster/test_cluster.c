@@ -709,6 +709,38 @@ static void a_device_leaves_when_it_is_empty(void **state)
 	cworld_free(&w);
 }
 
+/* A node that dies while its device is taken out has it or not, as the server says: it does not keep what it is refused. */
+static void a_device_leaves_though_its_node_was_away(void **state)
+{
+	uint32_t left_n = 0;
+
+	(void)state;
+	for (uint64_t us = 0; us < 8000; us += 500) {
+		struct admin_req r = {.verb = ADMIN_DEVICE_REMOVE, .subject = "2"};
+		json_t *answer;
+		bool has_left;
+
+		begin(us + 1, 1);
+		cworld_admin_begin(&w, &r, NULL);
+		cworld_run(&w, us * 1000);
+		cworld_node_kill(&w, 1);
+		cworld_run(&w, SEC);
+		cworld_node_start(&w, 1);
+		cworld_run(&w, SEC);
+		cworld_admin_end(&w, &r, false);
+		assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_SHOW, "2", NULL, &answer), 200);
+		has_left = strcmp(cworld_text(answer, "state"), "removed") == 0;
+		json_decref(answer);
+		assert_int_equal(w.nodes[1].node->devices.n, has_left ? 1 : 2);
+		cworld_node_stop(&w, 1);
+		cworld_node_start(&w, 1);
+		assert_int_equal(w.nodes[1].node->devices.n, has_left ? 1 : 2);
+		left_n += has_left;
+		cworld_free(&w);
+	}
+	assert_true(left_n > 0);
+}
+
 struct flush_wait {
 	struct chunk_req r;
 	bool done;
@@ -1420,6 +1452,7 @@ int main(void)
 	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
 	    cmocka_unit_test(space_is_waited_for_while_devices_are_opened),
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
+	    cmocka_unit_test(a_device_leaves_though_its_node_was_away),
 	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
 	    cmocka_unit_test(an_old_image_never_catches_up),
