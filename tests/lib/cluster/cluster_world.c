@@ -153,6 +153,16 @@ static void node_stats(void *arg, struct control_metrics *m, volume_id volume)
 		control_metric(m, "strata_volume_requests_total", false, "Requests", 42, labels, 4);
 }
 
+/* Runs nothing, and has an answer. */
+static void node_bench(void *arg, struct control_bench *b)
+{
+	(void)arg;
+	b->result.ios = 1000;
+	b->result.bytes = 4096000;
+	b->result.elapsed_ns = 1000000;
+	b->done(b);
+}
+
 static void node_volume(void *arg, volume_id volume, uint64_t epoch, uint64_t size, int status)
 {
 	struct cworld_node *n = arg;
@@ -177,6 +187,7 @@ void cworld_node_begin(struct cworld *w, int k)
 	    .peer_n = 1,
 	    .ready = node_ready,
 	    .stats = node_stats,
+	    .bench = node_bench,
 	    .arg = n,
 	};
 	char errmsg[ERRMSG_LEN];
