@@ -21,6 +21,7 @@
 	X(STATUS, GET, "/v1/status", true)                             \
 	X(NODE_LIST, GET, "/v1/nodes", false)                          \
 	X(NODE_SHOW, GET, "/v1/nodes/{node}", false)                   \
+	X(NODE_REMOVE, DELETE, "/v1/nodes/{node}", false)              \
 	X(DEVICE_LIST, GET, "/v1/devices", false)                      \
 	X(DEVICE_ADD, POST, "/v1/devices", false)                      \
 	X(DEVICE_SHOW, GET, "/v1/devices/{device}", false)             \

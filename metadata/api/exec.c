@@ -15,6 +15,7 @@ static void (*const verbs[ADMIN_VERBS_N])(struct exec *x) = {
     [ADMIN_STATUS] = exec_status,
     [ADMIN_NODE_LIST] = exec_node_list,
     [ADMIN_NODE_SHOW] = exec_node_show,
+    [ADMIN_NODE_REMOVE] = exec_node_remove,
     [ADMIN_DEVICE_LIST] = exec_device_list,
     [ADMIN_DEVICE_ADD] = exec_device_add,
     [ADMIN_DEVICE_SHOW] = exec_device_show,

@@ -50,6 +50,7 @@ void exec_once(struct exec *x, void (*execute)(struct exec *x));
 void exec_status(struct exec *x);
 void exec_node_list(struct exec *x);
 void exec_node_show(struct exec *x);
+void exec_node_remove(struct exec *x);
 void exec_pool_list(struct exec *x);
 void exec_pool_show(struct exec *x);
 void exec_device_list(struct exec *x);

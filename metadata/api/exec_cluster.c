@@ -108,8 +108,12 @@ static void reasons(struct exec_status *op)
 
 		if (!n->session)
 			reason(op, HEALTH_DEGRADED, ADMIN_E_NODE_AWAY,
-			       "Start strata-noded there, or see its log.", "node %s is away",
-			       n->name);
+			       cluster_node_devices_n(c, n)
+				   ? "Start strata-noded there, or see its log. If it is gone for "
+				     "good: docs/operations.md, 'Replace a node'."
+				   : "Start strata-noded there, or see its log. If it is gone for "
+				     "good: strata node remove.",
+			       "node %s is away", n->name);
 	}
 	list_for_each (l, &c->devices)
 		reason_device(op, list_entry(l, struct cluster_device, link));
@@ -217,7 +221,10 @@ static json_t *node_json(struct cluster *c, const struct cluster_node *n)
 	}
 	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "number", (int)n->no,
 			 "name", n->name, "uuid", exec_uuid(&n->uuid), "state",
-			 n->session ? "online" : "away", "since", exec_time(n->since_wall_ns),
+			 n->session	? "online"
+			 : n->removing	? "removed"
+					: "away",
+			 "since", exec_time(n->since_wall_ns),
 			 "version", exec_text(n->version), "nbd", addrs_json(&n->nbd), "peer",
 			 addrs_json(&n->peer), "devices", devices);
 }
@@ -272,6 +279,52 @@ void exec_node_show(struct exec *x)
 	else
 		exec_fail(x, ADMIN_E_NOT_FOUND, "'strata node list' shows them.",
 			  "there is no node %s", x->r->subject);
+}
+
+struct exec_node_remove {
+	struct exec x;
+	struct cluster_node_remove remove;
+};
+
+static void node_removed(struct cluster_node_remove *remove);
+
+void exec_node_remove(struct exec *x)
+{
+	struct cluster_node *n = exec_node(x, x->r->subject, 0);
+	struct exec_node_remove *op;
+
+	if (!n) {
+		exec_fail(x, ADMIN_E_NOT_FOUND, "'strata node list' shows them.",
+			  "there is no node %s", x->r->subject);
+		return;
+	}
+	op = exec_grow(x, sizeof(*op));
+	if (!op)
+		return;
+	op->remove.c = op->x.a->cluster;
+	op->remove.node = n;
+	op->remove.done = node_removed;
+	cluster_node_remove(&op->remove);
+}
+
+static void node_removed(struct cluster_node_remove *remove)
+{
+	struct exec_node_remove *op = container_of(remove, struct exec_node_remove, remove);
+	const char *hint = "";
+
+	if (remove->status == -ENOTEMPTY)
+		hint = "Move its disks to another node (strata device add there), or give them up "
+		       "(strata device remove --lost).";
+	else if (remove->status == -E_IN_USE && remove->node->session)
+		hint = "Stop strata-noded there first.";
+	else if (remove->status == -E_IN_USE)
+		hint = "strata volume release";
+	else if (remove->status == -EAGAIN)
+		hint = "Try again.";
+	if (remove->status)
+		exec_fail_status(&op->x, remove->status, hint, remove->errmsg);
+	else
+		exec_answer(&op->x, 200, node_json(remove->c, remove->node));
 }
 
 /* ---- pools: what their volumes promise takes a look at every volume -------------------------------------------------------------------------- */

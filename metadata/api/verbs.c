@@ -147,6 +147,7 @@ static const struct {
 #define SET(verb, set) [ADMIN_##verb] = {set, ARRAY_LEN(set)}
     SET(NODE_LIST, page),
     SET(NODE_SHOW, node),
+    SET(NODE_REMOVE, node),
     SET(DEVICE_LIST, device_list),
     SET(DEVICE_ADD, device_add),
     SET(DEVICE_SHOW, device),

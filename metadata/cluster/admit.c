@@ -25,6 +25,7 @@ static void admit_known(struct cluster_admit *op, struct cluster_device *d);
 static int admit_verdict(struct cluster_admit *op, struct cluster_device *d);
 static void admit_grow(struct cluster_admit *op, struct cluster_device *d);
 static void admit_grow_done(struct san_req *req);
+static void admit_moved(struct cluster_admit *op, struct cluster_device *d);
 static void admit_accept(struct cluster_admit *op, struct cluster_device *d);
 static void admit_finish(struct cluster_admit *op, int status);
 
@@ -49,6 +50,7 @@ void cluster_admit(struct cluster_admit *op)
 	op->device = NULL;
 	op->record = NULL;
 	cluster_op_begin(c);
+	op->node->users++;
 	list_push(&c->admits, &op->link);
 	admit_next(c);
 }
@@ -245,8 +247,15 @@ static int admit_verdict(struct cluster_admit *op, struct cluster_device *d)
 	if (d->member != CLUSTER_MEMBER)
 		return no(op, -E_LOST, "it was removed from the cluster%s",
 			  d->member == CLUSTER_LOST ? " as lost" : "");
-	if (other && other != op->node && other->session && d->presence != CLUSTER_AWAY)
-		return no(op, -EEXIST, "node %s has this device too", other->name);
+	if (other && other != op->node && i->failed)
+		return no(op, -EEXIST, "node %s has it now", other->name);
+	/* One that failed there writes nothing any more: perhaps the disk was taken out, and this is it. */
+	if (other && other != op->node && other->session && d->presence != CLUSTER_AWAY &&
+	    d->presence != CLUSTER_FAILED)
+		return no(op, -EEXIST,
+			  "node %s has this device too; if its disk is not there any more, restart "
+			  "strata-noded on that node first",
+			  other->name);
 	if (i->failed)
 		return 0;
 	if (i->number && i->number != d->no)
@@ -296,6 +305,24 @@ static void admit_grow_done(struct san_req *req)
 	admit_finish(op, 0);
 }
 
+/* The disk was moved. The node that had it, if it is there, strikes it off its list; else when it comes and reports it missing (cluster_device_disown). */
+static void admit_moved(struct cluster_admit *op, struct cluster_device *d)
+{
+	struct cluster *c = op->c;
+	struct cluster_node *other = cluster_node_by_no(c, d->node);
+
+	log_info("a device is on another node now", "device=%u node=%u was=%u", d->no, op->node->no,
+		 d->node);
+	san_event(c->san, SAN_INFO, "device_moved", "Device %u is on node %s now, it was on %s.",
+		  d->no, op->node->name, other ? other->name : "one that was removed");
+	if (other && other->session)
+		cluster_device_disown(other->session, &d->uuid);
+	san_frees_forget(c->san, d->no);
+	d->presence = CLUSTER_AWAY; /* whatever it was there */
+	d->node = op->node->no;
+	cluster_config_push(c);
+}
+
 /* What is new about it goes into the registry, and on it goes to being attached. */
 static void admit_accept(struct cluster_admit *op, struct cluster_device *d)
 {
@@ -303,10 +330,8 @@ static void admit_accept(struct cluster_admit *op, struct cluster_device *d)
 	const Strata__DeviceInfo *i = op->info;
 	bool changed = d->node != op->node->no;
 
-	if (changed) { /* the disk was moved */
-		d->node = op->node->no;
-		cluster_config_push(c);
-	}
+	if (changed)
+		admit_moved(op, d);
 	if (i->failed) {
 		if (d->presence != CLUSTER_FAILED)
 			san_event(c->san, SAN_ERROR, "device_failed",
@@ -350,8 +375,9 @@ static void admit_finish(struct cluster_admit *op, int status)
 {
 	struct cluster *c = op->c;
 
-	check(c->admitting);
+	check(c->admitting && op->node->users > 0);
 	c->admitting = false;
+	op->node->users--;
 	mem_free(op->record);
 	op->record = NULL;
 	op->status = status;

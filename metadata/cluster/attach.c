@@ -166,15 +166,17 @@ void cluster_volume_news(struct cluster *c, const struct san_volume *v)
 }
 
 /* A volume may have been taken from the node while it was away. What its devices answer would tell it too, but not while it only reads what nobody has
- * written. It is told of volumes that it never had as well: it does not mind. */
+ * written. It is told of volumes that it never had as well: it does not mind. One that was removed meanwhile, and joined again as a new node, has been
+ * the owner under the number that nobody has any more. */
 static void volume_lost_news(struct cluster_attach *a, const struct san_volume *v)
 {
 	struct cluster_node *n = cluster_node_by_no(a->c, a->node);
 
 	if (!n || !v->epoch)
 		return;
-	if (v->owner == a->node ? v->forced && !v->is_open
-				: v->is_open && v->epoch_commit > n->away_commit)
+	if (v->owner == a->node || !cluster_node_by_no(a->c, v->owner)
+		? v->forced && !v->is_open
+		: v->is_open && v->epoch_commit > n->away_commit)
 		news_send(a->s, v, -E_NOT_OWNER);
 }
 

@@ -40,6 +40,7 @@ void cluster_device_add(struct cluster_device_add *op)
 	struct add_call *k = s && session_is_joined(s) ? mem_zalloc(sizeof(*k)) : NULL;
 
 	cluster_op_begin(op->c);
+	op->node->users++;
 	op->errmsg[0] = '\0';
 	op->device = NULL;
 	if (!k) {
@@ -102,11 +103,13 @@ static void add_admitted(struct cluster_admit *admit)
 	struct cluster_device *d = admit->device;
 	bool is_joined = session_is_joined(s) && s->node == op->node;
 
-	session_put(s);
-	if (admit->status) {
+	if (admit->status) { /* the node need not keep it open: adding it again finds it as it is */
+		cluster_device_disown(s, &op->uuid);
+		session_put(s);
 		add_finish(op, admit->status, admit->errmsg);
 		return;
 	}
+	session_put(s);
 	op->device = d;
 	if (!is_joined) {
 		d->presence = CLUSTER_AWAY;
@@ -142,6 +145,7 @@ static void add_finish(struct cluster_device_add *op, int status, const char *er
 {
 	struct cluster *c = op->c;
 
+	op->node->users--;
 	op->status = status;
 	snprintf(op->errmsg, sizeof(op->errmsg), "%.255s", status ? errmsg : "");
 	op->done(op);
@@ -279,16 +283,23 @@ static void let_go(struct session_call *call, int status, const ProtobufCMessage
 	mem_free(call);
 }
 
-static void tell_node(struct cluster *c, const struct cluster_device *d)
+void cluster_device_disown(struct session *s, const struct uuid *uuid)
 {
-	struct session *s = cluster_device_session(c, d);
-	struct session_call *call = s && session_is_joined(s) ? mem_zalloc(sizeof(*call)) : NULL;
+	struct session_call *call = session_is_joined(s) ? mem_zalloc(sizeof(*call)) : NULL;
 	Strata__DeviceRemove m = STRATA__DEVICE_REMOVE__INIT;
 
 	if (!call)
 		return;
-	m.uuid = control_uuid(&d->uuid);
+	m.uuid = control_uuid(uuid);
 	session_ask(s, call, CONTROL_DEVICE_REMOVE, &m.base, let_go);
+}
+
+static void tell_node(struct cluster *c, const struct cluster_device *d)
+{
+	struct session *s = cluster_device_session(c, d);
+
+	if (s)
+		cluster_device_disown(s, &d->uuid);
 }
 
 static void removed(struct cluster_device_remove *op, enum cluster_member member)

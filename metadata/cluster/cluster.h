@@ -11,6 +11,7 @@
  *   layers.c   names and parents of layers, kept on two devices each as long as the layer exists
  *   frees.c    slots that left the map are freed on their devices
  *   change.c   adding and removing devices
+ *   leave.c    a node leaves for good
  *
  * A device's presence:  AWAY -> ATTACHING -> OK     any -> FAILED (its node says so)     AWAY -> REFUSED (an older copy came back)
  * Allocations go to devices that are OK. */
@@ -51,6 +52,8 @@ struct cluster_node {
 	char version[64];
 	struct cluster_addrs nbd, peer;
 	/* not durable */
+	uint32_t users; /* operations that point to it */
+	bool removing;	/* it leaves, or is gone once that has committed */
 	bool met; /* it joined since this server started: its devices may know commits of ours */
 	struct session *session; /* joined; NULL: away */
 	struct uuid start;	 /* of the process that joined last */
@@ -159,6 +162,8 @@ struct cluster_device *cluster_device_by_uuid(struct cluster *c, const struct uu
 struct cluster_pool *cluster_pool_by_no(struct cluster *c, uint32_t no);
 struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name);
 
+/* How many devices it has that are not removed or lost. */
+uint32_t cluster_node_devices_n(struct cluster *c, const struct cluster_node *n);
 /* The session of the node that has it; NULL: away. */
 struct session *cluster_device_session(struct cluster *c, const struct cluster_device *d);
 const char *cluster_presence_name(
@@ -289,6 +294,13 @@ struct cluster_device_add {
 };
 /* Formats it on its node, registers it, and waits until it serves. */
 void cluster_device_add(struct cluster_device_add *op);
+/* Tells a node to let go of a device and strike it off its list: it was removed, or another node has it. */
+void cluster_device_disown(struct session *s, const struct uuid *uuid);
+/* What a node that is told so does not need to say again: the device is missing there because it was moved. */
+static inline bool cluster_was_moved(const struct cluster_admit *a)
+{
+	return a->status == -EEXIST && a->info->failed;
+}
 /* The presence of a device is decided: whoever waits for it goes on. */
 void cluster_device_decided(struct cluster *c, struct cluster_device *d);
 
@@ -308,5 +320,21 @@ struct cluster_device_remove {
 	struct ioe_req nop;
 };
 void cluster_device_remove(struct cluster_device_remove *op);
+
+/* ---- leaving (leave.c) ------------------------------------------------------------------------------------------------------------------ */
+
+struct cluster_node_remove {
+	struct cluster *c;
+	struct cluster_node *node; /* gone after `done` of a removal that succeeded */
+	void (*done)(struct cluster_node_remove *op);
+	int status; /* -E_IN_USE: it is online, or has a volume open; -ENOTEMPTY: it has devices; -EAGAIN; what the SAN says */
+	char errmsg[ERRMSG_LEN];
+	/* private */
+	struct san_node_leave leave;
+	struct metastore_change change;
+	struct codec_record *record;
+	struct ioe_req nop;
+};
+void cluster_node_remove(struct cluster_node_remove *op);
 
 #endif

@@ -103,6 +103,11 @@ struct metastore_change codec_change(const struct codec_record *r)
 					 .value = {r->value, r->value_len}};
 }
 
+struct metastore_change codec_delete(const struct codec_record *r)
+{
+	return (struct metastore_change){.key = {r->key, r->key_len}};
+}
+
 /* ---- reading ------------------------------------------------------------------------------------------------------------------------- */
 
 static bool get(struct cursor *c, void *to, size_t n)

@@ -19,8 +19,9 @@ struct codec_record {
 void codec_put_node(const struct cluster_node *n, struct codec_record *ret_r);
 void codec_put_device(const struct cluster_device *d, struct codec_record *ret_r);
 void codec_put_pool(const struct cluster_pool *p, struct codec_record *ret_r);
-/* The record as a change; it must live as long. */
+/* The record as a change, or its end; it must live as long. */
 struct metastore_change codec_change(const struct codec_record *r);
+struct metastore_change codec_delete(const struct codec_record *r);
 
 /* 0; -E_FORMAT (damaged), -E_VERSION (a later one), -ENOMEM. Durable fields only are set. */
 int codec_get_node(const struct metastore_item *item, struct cluster_node *ret_n);

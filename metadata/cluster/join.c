@@ -47,6 +47,7 @@ struct join {
 	    went_on; /* a verdict that comes inline goes on by the loop, not by recursion */
 	Strata__DeviceVerdict *verdicts, **verdict_list;
 	char (*errmsgs)[ERRMSG_LEN];
+	bool *moved; /* to another node meanwhile */
 };
 
 static int join_check(struct cluster *c, const Strata__Hello *m, char errmsg[ERRMSG_LEN]);
@@ -115,13 +116,13 @@ static int join_check(struct cluster *c, const Strata__Hello *m, char errmsg[ERR
 }
 
 /* Commits of this very process count only for who was in touch with it: else a database that went back would pass as soon as it has made as many new commits
- * as it lost old ones. */
+ * as it lost old ones. A node that was removed may have been. */
 static uint64_t commit_max(struct cluster *c, const struct cluster_node *node,
 			   const struct cluster_device *d)
 {
 	const struct cluster_node *before = d ? cluster_node_by_no(c, d->node) : NULL;
 
-	if (!d || (node && node->met) || (before && before->met))
+	if (!d || !before || before->met || (node && node->met))
 		return metastore_last_commit(c->store);
 	return c->start_commit;
 }
@@ -214,6 +215,12 @@ static bool node_describe(struct cluster_node *n, const Strata__Hello *m)
 	       memcmp(&n->peer, &before.peer, sizeof(n->peer));
 }
 
+static void join_node_set(struct join *j, struct cluster_node *n)
+{
+	j->node = n;
+	n->users++;
+}
+
 static void join_node(struct join *j)
 {
 	struct cluster *c = j->c;
@@ -223,8 +230,16 @@ static void join_node(struct join *j)
 	char errmsg[ERRMSG_LEN];
 
 	if (namesake && namesake != n) {
-		snprintf(errmsg, sizeof(errmsg), "another node is called %s", j->msg->name);
+		snprintf(errmsg, sizeof(errmsg),
+			 "another node is called %s: take another name, or, if that node is gone "
+			 "for good, remove it (strata node remove)",
+			 j->msg->name);
 		join_refuse(j, -EEXIST, errmsg);
+		return;
+	}
+	if (n && n->removing) {
+		snprintf(errmsg, sizeof(errmsg), "node %s is being removed", n->name);
+		join_refuse(j, -EAGAIN, errmsg);
 		return;
 	}
 	if (n) {
@@ -240,7 +255,7 @@ static void join_node(struct join *j)
 			old->node = NULL;
 			session_break(old, -ECONNRESET);
 		}
-		j->node = n;
+		join_node_set(j, n);
 		if (node_describe(n, j->msg))
 			cluster_node_save(c, n);
 		join_release(j);
@@ -259,7 +274,7 @@ static void join_node(struct join *j)
 	n->uuid = uuid;
 	list_init(&n->link);
 	node_describe(n, j->msg);
-	j->node = n;
+	join_node_set(j, n);
 	j->node_is_new = true;
 	codec_put_node(n, &j->record);
 	j->change = codec_change(&j->record);
@@ -361,7 +376,8 @@ static void join_release_done(struct san_req *req)
 	j->verdicts = mem_zalloc_array(n, sizeof(*j->verdicts));
 	j->verdict_list = mem_zalloc_array(n, sizeof(*j->verdict_list));
 	j->errmsgs = mem_zalloc_array(n, sizeof(*j->errmsgs));
-	if (!j->verdicts || !j->verdict_list || !j->errmsgs)
+	j->moved = mem_zalloc_array(n, sizeof(*j->moved));
+	if (!j->verdicts || !j->verdict_list || !j->errmsgs || !j->moved)
 		join_refuse(j, -ENOMEM, "memory is short");
 	else
 		join_devices(j);
@@ -402,6 +418,7 @@ static void join_device_done(struct cluster_admit *op)
 	v->number = op->device ? op->device->no : 0;
 	v->error = (char *)(uintptr_t)control_error(op->status);
 	v->errmsg = j->errmsgs[i];
+	j->moved[i] = cluster_was_moved(op);
 	j->verdict_list[i] = v;
 	j->went_on = true;
 	if (!j->in_loop)
@@ -467,6 +484,12 @@ static void join_welcome(struct join *j)
 	j->s->pid = j->msg->pid;
 	devices_opening(c, n, j->msg);
 	session_welcome(j->s, n, j->id, &m);
+	for (size_t i = 0; i < j->msg->n_devices; i++) {
+		struct uuid uuid = control_get_uuid(j->msg->devices[i]->uuid);
+
+		if (j->moved[i])
+			cluster_device_disown(j->s, &uuid);
+	}
 	cluster_config_free(m.config);
 	log_info("node online", "node=%u name=%s version=%s", n->no, n->name, n->version);
 	if (!j->node_is_new)
@@ -490,11 +513,14 @@ static void join_free(struct join *j)
 
 	if (c->joining == j)
 		c->joining = NULL;
+	if (j->node)
+		j->node->users--;
 	control_free(&j->msg->base);
 	session_put(j->s);
 	mem_free(j->verdicts);
 	mem_free(j->verdict_list);
 	mem_free(j->errmsgs);
+	mem_free(j->moved);
 	mem_free(j);
 	join_next(c);
 	cluster_op_end(c);

@@ -342,6 +342,18 @@ struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name)
 	FIND(cluster_pool, pools, !strcmp(x->name, name))
 }
 
+uint32_t cluster_node_devices_n(struct cluster *c, const struct cluster_node *node)
+{
+	uint32_t n = 0;
+
+	list_for_each (l, &c->devices) {
+		struct cluster_device *d = list_entry(l, struct cluster_device, link);
+
+		n += d->node == node->no && d->member == CLUSTER_MEMBER;
+	}
+	return n;
+}
+
 struct session *cluster_device_session(struct cluster *c, const struct cluster_device *d)
 {
 	struct cluster_node *n = cluster_node_by_no(c, d->node);

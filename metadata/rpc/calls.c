@@ -528,6 +528,8 @@ static void report_done(struct cluster_admit *admit)
 	m.number = d ? d->no : 0;
 	m.error = word(admit->status);
 	m.errmsg = admit->errmsg;
+	if (cluster_was_moved(admit))
+		cluster_device_disown(s, &d->uuid);
 	session_get(s);
 	call_answer(&op->k, &m.base);
 	if (s->node)

@@ -129,3 +129,28 @@ void san_node_release(struct san *s, struct san_node_release *r)
 	san_op_begin(s, &r->req, release_exec, NULL);
 	san_op_write(&r->req);
 }
+
+/* ---- leave ----------------------------------------------------------------------------------------------------------------- */
+
+static enum exec leave_exec(struct san *s, struct san_req *req)
+{
+	struct san_node_leave *r = container_of(req, struct san_node_leave, req);
+	struct volume *vol;
+
+	if (!txn_fits(s, 0, r->also_n))
+		return EXEC_MORE;
+	idtab_for_each (vol, &s->volumes)
+		if (vol->v.is_open && vol->v.owner == r->node)
+			return san_op_fail(req, -E_IN_USE, "volume %s is open there", vol->v.name);
+	records_add(s, r->also, r->also_n);
+	return EXEC_DONE;
+}
+
+void san_node_leave(struct san *s, struct san_node_leave *r)
+{
+	san_op_begin(s, &r->req, leave_exec, NULL);
+	if (records_ok(r->also, r->also_n))
+		san_op_write(&r->req);
+	else
+		san_op_refuse(&r->req, -EINVAL);
+}

@@ -346,6 +346,15 @@ struct san_node_release {
 };
 void san_node_release(struct san *s, struct san_node_release *r);
 
+/* A node leaves for good: `also` (its record goes) is committed unless a volume is open there. -E_IN_USE, naming one. */
+struct san_node_leave {
+	struct san_req req;
+	node_no node;
+	const struct metastore_change *also;
+	uint32_t also_n;
+};
+void san_node_leave(struct san *s, struct san_node_leave *r);
+
 /* ---- the map ----------------------------------------------------------------------------------------------------------- */
 
 /* One mapped chunk of one layer. Unmapped ones are not listed. */

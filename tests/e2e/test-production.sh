@@ -68,6 +68,23 @@ curl -s --unix-socket "$dir/api.sock" http://x/metrics >"$dir/metrics"
 served() { awk -v node="$1" '/^strata_peer_served_requests_total/ && $0 ~ "node=\"" node "\"" {n = $2} END {exit !(n > 0)}' "$dir/metrics"; }
 served host-b || fail "the nodes do not count each other's requests: $(grep peer "$dir/metrics")"
 
+# A node is replaced: its disk moves to the other one, with all that is on it; it is removed; a new node takes its name.
+kill -TERM "${pids[2]}"
+wait "${pids[2]}" || fail "exit status $? after SIGTERM"
+unset 'pids[2]'
+is_away() { strata node list --json | jq -e --arg n "$1" '.[] | select(.name == $n) | .state == "away"'; }
+wait_until 20 is_away host-b
+expect_fail "host-b has 1 device: 2" strata node remove host-b
+[ "$(strata device add "$dir/disk-b" --node host-a --json | jq .number)" = 2 ] || fail "another number"
+qemu-io -f raw -c 'read -P 0x5a 0 32M' "nbd+unix:///vm1?socket=$dir/nbd-a.sock" >"$dir/read"
+! grep -q failed "$dir/read" || fail "$(cat "$dir/read")"
+strata node remove host-b
+strata status || fail "the node is still missed"
+config noded.d name=host-b "data=$dir/nd" "metad=$rpc" peer=127.0.0.1:0 "nbd=unix:$dir/nbd-d.sock" "key-file=$dir/key"
+daemon strata-noded noded.d --runtime-dir "$dir/rt-d"
+wait_until 20 serves noded.d
+strata node list --json | jq -e 'length == 2 and any(.[]; .name == "host-b" and .number == 3 and .state == "online")' >/dev/null || fail "$(strata node list)"
+
 # A node with another key, and one with none, do not get in.
 echo "another key of the right length" >"$dir/otherkey"
 config noded.c name=host-c "data=$dir/nc" "metad=$rpc" peer=127.0.0.1:0 "nbd=unix:$dir/nbd-c.sock" "key-file=$dir/otherkey"

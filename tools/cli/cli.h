@@ -182,6 +182,7 @@ int cmd_device_list(struct cli *c);
 int cmd_device_add(struct cli *c);
 int cmd_device_remove(struct cli *c);
 int cmd_node_list(struct cli *c);
+int cmd_node_remove(struct cli *c);
 int cmd_pool_list(struct cli *c);
 int cmd_pool_show(struct cli *c);
 int cmd_export_list(struct cli *c);

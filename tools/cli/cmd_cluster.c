@@ -63,6 +63,23 @@ int cmd_node_list(struct cli *c)
 	return list_command(c, "/v1/nodes", node_columns, ARRAY_LEN(node_columns));
 }
 
+int cmd_node_remove(struct cli *c)
+{
+	char *name = api_escape(c->args[0]), *path = mem_printf("/v1/nodes/%s", name);
+	json_t *answer;
+	int r;
+
+	check(path);
+	r = api_call(c, "DELETE", path, NULL, &answer);
+	mem_free(path);
+	mem_free(name);
+	if (r)
+		return r;
+	print_change(c, answer, "removed");
+	json_decref(answer);
+	return EXIT_OK;
+}
+
 int cmd_pool_list(struct cli *c)
 {
 	return list_command(c, "/v1/pools", pool_columns, ARRAY_LEN(pool_columns));

@@ -93,6 +93,13 @@ const struct cli_command cli_commands[] = {
       ASYNC}},
 
     {"node list", "", "data-path nodes", 0, 0, cmd_node_list, {{0}}},
+    {"node remove",
+     "NODE",
+     "forget a node that is gone for good and has no devices any more",
+     1,
+     1,
+     cmd_node_remove,
+     {{0}}},
     {"pool list", "", "pools with their space", 0, 0, cmd_pool_list, {{0}}},
     {"pool show", "NAME", "one pool", 1, 1, cmd_pool_show, {{0}}},
 

@@ -137,6 +137,9 @@ static void answers_are_what_openapi_says(void **state)
 	ask(202, ADMIN_DEVICE_REMOVE, "4", "{\"lost\": true}");
 	assert_int_equal(cworld_close(&w, 1, v), 0);
 	ask(200, ADMIN_VOLUME_RELEASE, "vm1", NULL);
+	ask(409, ADMIN_NODE_REMOVE, "node-2", NULL);
+	ask(202, ADMIN_DEVICE_REMOVE, "3", "{\"lost\": true}");
+	ask(200, ADMIN_NODE_REMOVE, "node-2", NULL);
 	ask(202, ADMIN_VOLUME_DELETE, "vm1", NULL);
 	ask(200, ADMIN_VOLUME_LIST, NULL, NULL);
 	openapi_complete(&spec, but);

@@ -255,6 +255,193 @@ static void a_device_is_added_once_whoever_dies(void **state)
 	}
 }
 
+/* ---- leaving ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void expect_message(int expected_status, const char *part, enum admin_verb verb,
+			   const char *subject, const char *args)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, verb, subject, args, &answer), expected_status);
+	if (!strstr(cworld_text(answer, "message"), part))
+		fail_msg("'%s' is not in: %s", part, cworld_text(answer, "message"));
+	json_decref(answer);
+}
+
+static void expect_health(const char *health)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), health);
+	json_decref(answer);
+}
+
+static void give_up_devices_of_node_3(void)
+{
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "5", "{\"lost\": true}", NULL), 202);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "6", "{\"lost\": true}", NULL), 202);
+	cworld_run(&w, 5 * SEC);
+}
+
+static void a_node_leaves_for_good(void **state)
+{
+	struct cworld_call *v;
+	struct ioe *e;
+
+	(void)state;
+	begin(50, 3);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 3, "vm1", v), 0);
+	expect_message(404, "no node nobody", ADMIN_NODE_REMOVE, "nobody", NULL);
+	expect_message(409, "node-3 is online", ADMIN_NODE_REMOVE, "node-3", NULL);
+	cworld_node_kill(&w, 3);
+	cworld_run(&w, SEC);
+	expect_message(409, "node-3 has 2 devices: 5 6", ADMIN_NODE_REMOVE, "node-3", NULL);
+	give_up_devices_of_node_3();
+	expect_message(409, "vm1 is open there", ADMIN_NODE_REMOVE, "node-3", NULL);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, "vm1", NULL, NULL), 200);
+	expect_health("degraded");
+	assert_int_equal(cworld_admin(&w, ADMIN_NODE_REMOVE, "3", NULL, NULL), 200);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_events(&w, "node_removed"), 1);
+	expect_health("ok");
+	expect_message(404, "no node", ADMIN_NODE_REMOVE, "node-3", NULL);
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, 5 * SEC);
+	expect_health("ok");
+	expect_state("5", "lost");
+
+	/* another one of that name */
+	e = sim_process_new(w.nodes[3].m, "rm", NULL, NULL);
+	assert_int_equal(ioe_unlink(e, "/node3/identity"), 0);
+	assert_int_equal(ioe_unlink(e, "/node3/devices"), 0);
+	ioe_free(e);
+	cworld_node_start(&w, 3);
+	assert_int_equal(w.nodes[3].node->control.number, 4);
+	expect_health("ok");
+	cworld_free(&w);
+}
+
+/* Whoever dies meanwhile: the node is there, or it is not, and nothing hangs. */
+static void a_node_leaves_whoever_dies(void **state)
+{
+	(void)state;
+	for (uint64_t us = 0; us < 12000; us += 400) {
+		struct admin_req r = {.verb = ADMIN_NODE_REMOVE, .subject = "node-3"};
+		json_t *answer;
+		int n;
+
+		begin(us + 1, 2);
+		cworld_node_start(&w, 3);
+		cworld_node_kill(&w, 3);
+		cworld_run(&w, SEC);
+		cworld_admin_begin(&w, &r, NULL);
+		cworld_node_begin(&w, 3); /* and comes back */
+		cworld_run(&w, us * 1000);
+		cworld_metad_kill(&w);
+		cworld_admin_end(&w, &r, true);
+		cworld_metad_start(&w);
+		cworld_until(&w, w.nodes[3].ready);
+		assert_int_equal(cworld_admin(&w, ADMIN_NODE_LIST, NULL, NULL, &answer), 200);
+		n = (int)json_array_size(json_object_get(answer, "items"));
+		assert_int_equal(n, 3);
+		assert_string_equal(cworld_text(answer, "items.2.name"), "node-3");
+		json_decref(answer);
+		cworld_free(&w);
+	}
+}
+
+/* A node that only was cut off, and runs on after it was removed: it is a new one, and hears what it has lost. */
+static void a_removed_node_is_told_what_it_lost(void **state)
+{
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(51, 3);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 3, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 3, v, 0, 10, a), 0);
+	sim_net_cut(w.sim, w.metad_m, w.nodes[3].m, true);
+	cworld_run(&w, 100 * SEC);
+	give_up_devices_of_node_3();
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RELEASE, "vm1", NULL, NULL), 200);
+	assert_int_equal(cworld_admin(&w, ADMIN_NODE_REMOVE, "node-3", NULL, NULL), 200);
+	assert_int_equal(w.nodes[3].lost_volumes, 0);
+	sim_net_cut(w.sim, w.metad_m, w.nodes[3].m, false);
+	cworld_until(&w, w.nodes[3].lost_volumes == 1);
+	cworld_until(&w, w.nodes[3].node->control.number == 4);
+	assert_int_equal(cworld_alloc(&w, 3, v, 20, 1, a), -E_STALE_EPOCH);
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
+static void move_disk(const char *path, int64_t number)
+{
+	char args[64];
+	json_t *answer;
+
+	snprintf(args, sizeof(args), "{\"node\": \"node-1\", \"path\": \"%s\"}", path);
+	if (cworld_admin(&w, ADMIN_DEVICE_ADD, NULL, args, &answer) != 201)
+		fail_msg("%s", cworld_text(answer, "message"));
+	assert_int_equal(cworld_int(answer, "number"), number);
+	assert_int_equal(cworld_int(answer, "node"), 1);
+	json_decref(answer);
+}
+
+/* From a node that is gone, and from one that lives and has lost the disk: neither claims it any more. */
+static void a_disk_moves_to_another_node(void **state)
+{
+	struct cworld_call *v, *a;
+	int other = 0;
+
+	(void)state;
+	begin(52, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 40, a), 0);
+	expect_message(409, "node-2 has this device too", ADMIN_DEVICE_ADD, NULL,
+		       "{\"node\": \"node-1\", \"path\": \"/n2-disk1\"}");
+	cworld_run(&w, SEC);
+	assert_int_equal(w.nodes[1].node->devices.n, 2); /* it does not keep what it may not have */
+	cworld_node_kill(&w, 2);
+	cworld_run(&w, SEC);
+	move_disk("/n2-disk1", 3);
+	for (int i = 0; i < 40; i++) {
+		if (a->items[i].entry.replicas[0].dev == 4)
+			other = i;
+		else
+			assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), 0);
+	}
+	mock_medium("/n2-disk1")->unopenable = true; /* there is none at that path any more */
+	cworld_node_start(&w, 2);
+	cworld_run(&w, SEC);
+	assert_int_equal(w.nodes[2].node->devices.n, 1);
+	expect_state("3", "ok");
+
+	mock_medium("/n2-disk2")->breaks = true;
+	assert_int_equal(cworld_write(&w, 1, v, &a->items[other]), -E_DEVICE_FAILED);
+	cworld_run(&w, SEC);
+	expect_state("4", "failed");
+	move_disk("/n2-disk2", 4);
+	cworld_run(&w, SEC);
+	assert_int_equal(w.nodes[2].node->devices.n, 0);
+	assert_int_equal(cworld_events(&w, "device_moved"), 2);
+	assert_int_equal(cworld_write(&w, 1, v, &a->items[other]), 0);
+	cworld_node_kill(&w, 2);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_NODE_REMOVE, "node-2", NULL, NULL), 200);
+	expect_health("ok");
+	cworld_free(&w);
+}
+
 /* ---- volumes ------------------------------------------------------------------------------------------------------------------------------ */
 
 static void a_volume_is_opened_and_mapped(void **state)
@@ -1440,6 +1627,10 @@ int main(void)
 	    cmocka_unit_test(a_copy_of_a_node_waits_for_its_end),
 	    cmocka_unit_test(adding_a_device_can_be_repeated),
 	    cmocka_unit_test(a_device_is_added_once_whoever_dies),
+	    cmocka_unit_test(a_node_leaves_for_good),
+	    cmocka_unit_test(a_node_leaves_whoever_dies),
+	    cmocka_unit_test(a_removed_node_is_told_what_it_lost),
+	    cmocka_unit_test(a_disk_moves_to_another_node),
 	    cmocka_unit_test(a_volume_is_opened_and_mapped),
 	    cmocka_unit_test(the_owner_is_named_to_others),
 	    cmocka_unit_test(a_dead_owner_is_replaced),
