@@ -27,7 +27,9 @@
 	X(DEVICE_SHOW, GET, "/v1/devices/{device}", false)             \
 	X(DEVICE_REMOVE, DELETE, "/v1/devices/{device}", false)        \
 	X(POOL_LIST, GET, "/v1/pools", false)                          \
+	X(POOL_CREATE, POST, "/v1/pools", false)                       \
 	X(POOL_SHOW, GET, "/v1/pools/{pool}", false)                   \
+	X(POOL_REMOVE, DELETE, "/v1/pools/{pool}", false)              \
 	X(VOLUME_LIST, GET, "/v1/volumes", false)                      \
 	X(VOLUME_CREATE, POST, "/v1/volumes", false)                   \
 	X(VOLUME_SHOW, GET, "/v1/volumes/{volume}", false)             \

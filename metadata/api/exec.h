@@ -53,6 +53,8 @@ void exec_node_show(struct exec *x);
 void exec_node_remove(struct exec *x);
 void exec_pool_list(struct exec *x);
 void exec_pool_show(struct exec *x);
+void exec_pool_create(struct exec *x);
+void exec_pool_remove(struct exec *x);
 void exec_device_list(struct exec *x);
 void exec_device_add(struct exec *x);
 void exec_device_show(struct exec *x);

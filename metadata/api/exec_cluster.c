@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec_cluster.c - status, nodes, pools. */
+/* exec_cluster.c - status, nodes. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,14 +69,29 @@ static void reason_device(struct exec_status *op, const struct cluster_device *d
 	    cluster_presence_name(d), *d->reason ? ": " : "", d->reason);
 }
 
+/* A pool without devices is nothing to worry about while nobody uses it: but of somewhere to put data there must be one. */
+static bool is_wanted(struct exec_status *op, const struct cluster_pool *p)
+{
+	struct cluster *c = op->x.a->cluster;
+
+	if (san_pool_has_volumes(c->san, p->no))
+		return true;
+	list_for_each (l, &c->devices)
+		if (list_entry(l, struct cluster_device, link)->member == CLUSTER_MEMBER)
+			return false;
+	return !strcmp(p->name, CLUSTER_POOL_DEFAULT);
+}
+
 static void reason_pool(struct exec_status *op, const struct cluster_pool *p)
 {
 	struct san_pool_space s;
 
 	san_pool_space(op->x.a->cluster->san, p->no, &s);
-	if (!s.devices_n)
-		reason(op, HEALTH_DEGRADED, ADMIN_E_NO_SPACE, "strata device add",
+	if (!s.devices_n && is_wanted(op, p))
+		reason(op, HEALTH_DEGRADED, ADMIN_E_NO_SPACE, "strata device add --pool",
 		       "pool %s has no devices", p->name);
+	else if (!s.devices_n || p->state != CLUSTER_POOL_READY)
+		;
 	else if (!s.usable_n)
 		reason(op, HEALTH_FAILED, ADMIN_E_DEVICE_AWAY,
 		       "Bring the devices back; see 'strata device list'.",
@@ -325,135 +340,4 @@ static void node_removed(struct cluster_node_remove *remove)
 		exec_fail_status(&op->x, remove->status, hint, remove->errmsg);
 	else
 		exec_answer(&op->x, 200, node_json(remove->c, remove->node));
-}
-
-/* ---- pools: what their volumes promise takes a look at every volume -------------------------------------------------------------------------- */
-
-enum { VOLUMES_PAGE = 256, POOLS_MAX = 1000 };
-
-struct exec_pools {
-	struct exec x;
-	struct san_volume_list list;
-	struct cluster_pool *pools[POOLS_MAX];
-	struct {
-		uint64_t bytes, n;
-	} volumes[POOLS_MAX];
-	size_t pools_n;
-	bool is_list, more;
-	struct san_volume page[VOLUMES_PAGE];
-};
-
-static void pools_scan(struct exec_pools *op);
-static void pools_scanned(struct san_req *req);
-
-static json_t *pool_json(struct exec_pools *op, size_t i)
-{
-	struct cluster *c = op->x.a->cluster;
-	struct cluster_pool *p = op->pools[i];
-	json_t *devices = json_array();
-	struct san_pool_space s;
-
-	list_for_each (l, &c->devices) {
-		struct cluster_device *d = list_entry(l, struct cluster_device, link);
-
-		if (d->pool == p->no && d->member == CLUSTER_MEMBER)
-			json_array_append_new(devices, json_integer(d->no));
-	}
-	san_pool_space(c->san, p->no, &s);
-	return json_pack("{s:s, s:i, s:o, s:I, s:I, s:I, s:I}", "name", p->name, "chunk_bytes",
-			 1 << p->chunk_shift, "devices", devices, "capacity_bytes",
-			 (json_int_t)(s.slots_n << p->chunk_shift), "used_bytes",
-			 (json_int_t)((s.used_n + s.freeing_n) << p->chunk_shift), "volumes_bytes",
-			 (json_int_t)op->volumes[i].bytes, "volumes", (json_int_t)op->volumes[i].n);
-}
-
-/* Pools come in the order of their names. */
-static int by_name(const void *a, const void *b)
-{
-	const struct cluster_pool *const *p = a, *const *q = b;
-
-	return strcmp((*p)->name, (*q)->name);
-}
-
-void exec_pool_list(struct exec *x)
-{
-	const char *after = admin_text(x->r, "after");
-	size_t limit = (size_t)admin_int(x->r, "limit"), first = 0;
-	struct exec_pools *op = exec_grow(x, sizeof(*op));
-
-	if (!op)
-		return;
-	op->is_list = true;
-	list_for_each (l, &op->x.a->cluster->pools) {
-		if (op->pools_n < POOLS_MAX)
-			op->pools[op->pools_n++] = list_entry(l, struct cluster_pool, link);
-	}
-	qsort(op->pools, op->pools_n, sizeof(op->pools[0]), by_name);
-	while (after && first < op->pools_n && strcmp(op->pools[first]->name, after) <= 0)
-		first++;
-	op->pools_n -= first;
-	memmove(op->pools, op->pools + first, op->pools_n * sizeof(op->pools[0]));
-	op->more = op->pools_n > limit;
-	if (op->more)
-		op->pools_n = limit;
-	pools_scan(op);
-}
-
-void exec_pool_show(struct exec *x)
-{
-	struct cluster_pool *p = cluster_pool_by_name(x->a->cluster, x->r->subject);
-	struct exec_pools *op;
-
-	if (!p) {
-		exec_fail(x, ADMIN_E_NOT_FOUND, "'strata pool list' shows them.",
-			  "there is no pool %s", x->r->subject);
-		return;
-	}
-	op = exec_grow(x, sizeof(*op));
-	if (!op)
-		return;
-	op->pools[0] = p;
-	op->pools_n = 1;
-	pools_scan(op);
-}
-
-static void pools_scan(struct exec_pools *op)
-{
-	op->list.volumes = op->page;
-	op->list.volumes_max = VOLUMES_PAGE;
-	op->list.req.done = pools_scanned;
-	san_volume_list(op->x.a->cluster->san, &op->list);
-}
-
-static void pools_scanned(struct san_req *req)
-{
-	struct exec_pools *op = container_of(req, struct exec_pools, list.req);
-	json_t *items;
-
-	if (req->status) {
-		exec_fail_status(&op->x, req->status, "", req->errmsg);
-		return;
-	}
-	for (uint32_t k = 0; k < op->list.volumes_n; k++) {
-		for (size_t i = 0; i < op->pools_n; i++) {
-			if (op->pools[i]->no != op->page[k].pool)
-				continue;
-			op->volumes[i].n++;
-			op->volumes[i].bytes += op->page[k].size_bytes;
-		}
-	}
-	if (op->list.more && op->list.volumes_n) {
-		memcpy(op->list.after, op->page[op->list.volumes_n - 1].name,
-		       sizeof(op->list.after));
-		pools_scan(op);
-		return;
-	}
-	if (!op->is_list) {
-		exec_answer(&op->x, 200, pool_json(op, 0));
-		return;
-	}
-	items = json_array();
-	for (size_t i = 0; i < op->pools_n; i++)
-		json_array_append_new(items, pool_json(op, i));
-	exec_answer_page(&op->x, items, op->more ? op->pools[op->pools_n - 1]->name : NULL);
 }

@@ -66,6 +66,21 @@ static const struct admin_param device_add[] = {
     FLAG("force", ADMIN_IN_BODY),
 };
 static const struct admin_param device_remove[] = {SUBJECT("device"), FLAG("lost", ADMIN_IN_QUERY)};
+static const struct admin_param pool_create[] = {
+    {.name = "name", .in = ADMIN_IN_BODY, .type = ADMIN_NAME, .required = true, .max = NAME_LEN_MAX},
+    {.name = "media",
+     .in = ADMIN_IN_BODY,
+     .type = ADMIN_TEXT,
+     .required = true,
+     .max = TEXT_MAX,
+     .choices = "flash|rotational"},
+    {.name = "chunk_bytes",
+     .in = ADMIN_IN_BODY,
+     .type = ADMIN_INT,
+     .min = 1 << CHUNK_SHIFT_FLASH,
+     .max = 1 << CHUNK_SHIFT_DISK,
+     .choices = "1048576|4194304"},
+};
 static const struct admin_param volume_create[] = {
     {.name = "name", .in = ADMIN_IN_BODY, .type = ADMIN_NAME, .required = true, .max = NAME_LEN_MAX},
     VOLUME_SIZE,
@@ -153,7 +168,9 @@ static const struct {
     SET(DEVICE_SHOW, device),
     SET(DEVICE_REMOVE, device_remove),
     SET(POOL_LIST, page),
+    SET(POOL_CREATE, pool_create),
     SET(POOL_SHOW, pool),
+    SET(POOL_REMOVE, pool),
     SET(VOLUME_LIST, page),
     SET(VOLUME_CREATE, volume_create),
     SET(VOLUME_SHOW, volume),

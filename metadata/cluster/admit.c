@@ -123,12 +123,18 @@ static int new_check(struct cluster_admit *op)
 	list_for_each (l, &op->c->pools) {
 		struct cluster_pool *p = list_entry(l, struct cluster_pool, link);
 
-		if (!op->pool && p->chunk_shift == i->chunk_shift)
+		if (!op->pool && p->state == CLUSTER_POOL_READY && p->chunk_shift == i->chunk_shift)
 			op->pool = p;
 	}
-	if (!op->pool || op->pool->chunk_shift != i->chunk_shift)
-		return no(op, -EINVAL, "no pool has its chunk size of %u bytes",
-			  1u << i->chunk_shift);
+	if (!op->pool)
+		return no(op, -EINVAL, "it was formatted with chunks of %u MiB, and no pool has such",
+			  1u << (i->chunk_shift - 20));
+	if (op->pool->chunk_shift != i->chunk_shift)
+		return no(op, -EINVAL,
+			  "it was formatted with chunks of %u MiB before, those of pool %s have %u: "
+			  "choose another pool, or format it anew by --force",
+			  1u << (i->chunk_shift - 20), op->pool->name,
+			  1u << (op->pool->chunk_shift - 20));
 	return 0;
 }
 
@@ -185,6 +191,7 @@ static void admit_new(struct cluster_admit *op)
 	    .also = &op->change,
 	    .also_n = 1,
 	};
+	op->pool->users++;
 	san_device_add(c->san, &op->add);
 }
 
@@ -193,6 +200,7 @@ static void admit_new_done(struct san_req *req)
 	struct cluster_admit *op = container_of(req, struct cluster_admit, add.req);
 	struct cluster_device *d = op->device;
 
+	op->pool->users--;
 	if (req->status) {
 		mem_free(d->path);
 		mem_free(d);
@@ -204,8 +212,9 @@ static void admit_new_done(struct san_req *req)
 	op->c->devices_n++;
 	log_info("device registered", "device=%u node=%u path=%s slots=%u", d->no, d->node, d->path,
 		 d->slots_n);
-	san_event(op->c->san, SAN_INFO, "device_added", "Device %u (%s) of node %s was added.",
-		  d->no, d->path, op->node->name);
+	san_event(op->c->san, SAN_INFO, "device_added",
+		  "Device %u (%s) of node %s was added to pool %s.", d->no, d->path, op->node->name,
+		  op->pool->name);
 	admit_accept(op, d);
 	cluster_config_push(op->c);
 	admit_finish(op, 0);

@@ -41,6 +41,7 @@ void cluster_device_add(struct cluster_device_add *op)
 
 	cluster_op_begin(op->c);
 	op->node->users++;
+	op->pool->users++;
 	op->errmsg[0] = '\0';
 	op->device = NULL;
 	if (!k) {
@@ -146,6 +147,7 @@ static void add_finish(struct cluster_device_add *op, int status, const char *er
 	struct cluster *c = op->c;
 
 	op->node->users--;
+	op->pool->users--;
 	op->status = status;
 	snprintf(op->errmsg, sizeof(op->errmsg), "%.255s", status ? errmsg : "");
 	op->done(op);

@@ -12,6 +12,7 @@
  *   frees.c    slots that left the map are freed on their devices
  *   change.c   adding and removing devices
  *   leave.c    a node leaves for good
+ *   pool.c     pools come and go
  *
  * A device's presence:  AWAY -> ATTACHING -> OK     any -> FAILED (its node says so)     AWAY -> REFUSED (an older copy came back)
  * Allocations go to devices that are OK. */
@@ -28,15 +29,27 @@ struct session_call;
 struct cluster_attach;
 struct codec_record;
 
-enum { CLUSTER_ADDRS_MAX = CONTROL_ADDRS_MAX, CLUSTER_LAYER_COPIES = 2 };
+enum {
+	CLUSTER_ADDRS_MAX = CONTROL_ADDRS_MAX,
+	CLUSTER_LAYER_COPIES = 2,
+	CLUSTER_POOLS_MAX = 1000,
+};
+#define CLUSTER_POOL_DEFAULT "default"
 
 /* ---- what is registered -------------------------------------------------------------------------------------------------------- */
+
+enum cluster_media { CLUSTER_FLASH = 1, CLUSTER_ROTATIONAL = 2 }; /* durable */
+enum cluster_pool_state { CLUSTER_POOL_READY, CLUSTER_POOL_MAKING, CLUSTER_POOL_LEAVING };
 
 struct cluster_pool {
 	struct list link;
 	uint32_t no;
 	char name[NAME_LEN_MAX + 1];
+	enum cluster_media media;
 	uint32_t chunk_shift;
+	/* not durable */
+	enum cluster_pool_state state;
+	uint32_t users; /* devices that are being added to it */
 };
 
 struct cluster_addrs {
@@ -160,6 +173,7 @@ struct cluster_node *cluster_node_by_name(struct cluster *c, const char *name);
 struct cluster_device *cluster_device_by_no(struct cluster *c, device_no no);
 struct cluster_device *cluster_device_by_uuid(struct cluster *c, const struct uuid *uuid);
 struct cluster_pool *cluster_pool_by_no(struct cluster *c, uint32_t no);
+/* One that something can be put into. */
 struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name);
 
 /* How many devices it has that are not removed or lost. */
@@ -203,7 +217,7 @@ struct cluster_admit {
 	struct cluster *c;
 	struct cluster_node *node;
 	const Strata__DeviceInfo *info; /* must live until done */
-	struct cluster_pool *pool;	/* for a new one; NULL: the first with its chunk size */
+	struct cluster_pool *pool;	/* for a new one; NULL: the first with its chunk size. Not removed until done */
 	void (*done)(struct cluster_admit *op);
 	int status; /* the verdict */
 	char errmsg[ERRMSG_LEN];
@@ -336,5 +350,42 @@ struct cluster_node_remove {
 	struct ioe_req nop;
 };
 void cluster_node_remove(struct cluster_node_remove *op);
+
+/* ---- pools (pool.c) --------------------------------------------------------------------------------------------------------------------- */
+
+/* The chunk size that suits a kind of disk, and the other way round. */
+uint32_t cluster_media_chunk_shift(enum cluster_media media);
+enum cluster_media cluster_media_of(uint32_t chunk_shift);
+
+struct cluster_pool_create {
+	struct cluster *c;
+	const char *name; /* a valid one; until done */
+	enum cluster_media media;
+	uint32_t chunk_shift;
+	void (*done)(struct cluster_pool_create *op);
+	int status; /* -EEXIST; -EBUSY: there are CLUSTER_POOLS_MAX; what the SAN says */
+	char errmsg[ERRMSG_LEN];
+	struct cluster_pool *pool;
+	/* private */
+	struct san_records records;
+	struct metastore_change change;
+	struct codec_record *record;
+	struct ioe_req nop;
+};
+void cluster_pool_create(struct cluster_pool_create *op);
+
+struct cluster_pool_remove {
+	struct cluster *c;
+	struct cluster_pool *pool; /* gone after `done` of a removal that succeeded */
+	void (*done)(struct cluster_pool_remove *op);
+	int status; /* -ENOTEMPTY; -EBUSY; -EINVAL: it is the default one; what the SAN says */
+	char errmsg[ERRMSG_LEN];
+	/* private */
+	struct san_pool_leave leave;
+	struct metastore_change change;
+	struct codec_record *record;
+	struct ioe_req nop;
+};
+void cluster_pool_remove(struct cluster_pool_remove *op);
 
 #endif

@@ -94,6 +94,8 @@ void codec_put_pool(const struct cluster_pool *p, struct codec_record *ret_r)
 	begin(ret_r, 'P', p->no, 4);
 	put_u32(ret_r, p->chunk_shift);
 	put_text(ret_r, p->name);
+	if (p->media != cluster_media_of(p->chunk_shift))
+		put_u32(ret_r, p->media);
 	finish(ret_r);
 }
 
@@ -220,6 +222,7 @@ int codec_get_device(const struct metastore_item *item, struct cluster_device *r
 
 int codec_get_pool(const struct metastore_item *item, struct cluster_pool *ret_p)
 {
+	uint32_t media, implied;
 	struct cursor c;
 	int r = open_record(item, 'P', 4, &ret_p->no, &c);
 
@@ -227,6 +230,13 @@ int codec_get_pool(const struct metastore_item *item, struct cluster_pool *ret_p
 		return r;
 	ret_p->chunk_shift = cursor_le32(&c);
 	get_text(&c, ret_p->name, sizeof(ret_p->name));
+	media = implied = cluster_media_of(ret_p->chunk_shift);
+	if (cursor_left(&c)) {
+		media = cursor_le32(&c);
+		if (media == implied || media < CLUSTER_FLASH || media > CLUSTER_ROTATIONAL)
+			return -E_FORMAT;
+	}
+	ret_p->media = (enum cluster_media)media;
 	r = close_record(&c);
 	if (!r && ret_p->chunk_shift != CHUNK_SHIFT_FLASH && ret_p->chunk_shift != CHUNK_SHIFT_DISK)
 		r = -E_FORMAT;

@@ -3,7 +3,7 @@
  *
  *   "N" node (u32)     uuid, name, version, addresses of NBD, addresses for peers
  *   "D" device (u16)   uuid, node, pool, chunk_shift, slots, state, incarnation, lsn, told_commit, layers_commit, path
- *   "P" pool (u32)     chunk_shift, name */
+ *   "P" pool (u32)     chunk_shift, name, and the kind of disk (u32) where it is not the one that has such chunks by itself */
 #ifndef STRATA_METADATA_CLUSTER_CODEC_H
 #define STRATA_METADATA_CLUSTER_CODEC_H
 

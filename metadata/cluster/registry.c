@@ -135,8 +135,8 @@ static int take_device(struct cluster *c, const struct metastore_item *item)
 	struct cluster_device *d = mem_zalloc(sizeof(*d));
 	int r = d ? codec_get_device(item, d) : -ENOMEM;
 
-	if (!r && !cluster_pool_by_no(c, d->pool))
-		r = -E_FORMAT;
+	if (!r && d->member == CLUSTER_MEMBER && !cluster_pool_by_no(c, d->pool))
+		r = -E_FORMAT; /* that of one that left may have left, too */
 	if (r) {
 		if (d)
 			mem_free(d->path);
@@ -183,8 +183,9 @@ static void make_default_pool(struct registry_read *rd)
 		return;
 	}
 	p->no = san_number_take(rd->op->san, SAN_NUMBER_POOL);
-	p->chunk_shift = CHUNK_SHIFT_FLASH;
-	snprintf(p->name, sizeof(p->name), "default");
+	p->media = CLUSTER_FLASH;
+	p->chunk_shift = cluster_media_chunk_shift(CLUSTER_FLASH);
+	snprintf(p->name, sizeof(p->name), CLUSTER_POOL_DEFAULT);
 	rd->pool = p;
 	codec_put_pool(p, &rd->record);
 	rd->change = codec_change(&rd->record);
@@ -339,7 +340,7 @@ struct cluster_pool *cluster_pool_by_no(struct cluster *c, uint32_t no)
 
 struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name)
 {
-	FIND(cluster_pool, pools, !strcmp(x->name, name))
+	FIND(cluster_pool, pools, x->state == CLUSTER_POOL_READY && !strcmp(x->name, name))
 }
 
 uint32_t cluster_node_devices_n(struct cluster *c, const struct cluster_node *node)

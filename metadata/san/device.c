@@ -304,6 +304,49 @@ void san_device_lose(struct san *s, struct san_device_lose *r)
 		san_op_refuse(&r->req, -EINVAL);
 }
 
+/* ---- the pool goes --------------------------------------------------------------------------------------------------------- */
+
+static const struct volume *volume_in(const struct san *s, uint32_t pool)
+{
+	struct volume *vol;
+
+	idtab_for_each (vol, &s->volumes)
+		if (vol->v.pool == pool)
+			return vol;
+	return NULL;
+}
+
+bool san_pool_has_volumes(const struct san *s, uint32_t pool)
+{
+	return volume_in(s, pool) != NULL;
+}
+
+static enum exec pool_leave_exec(struct san *s, struct san_req *req)
+{
+	struct san_pool_leave *r = container_of(req, struct san_pool_leave, req);
+	const struct volume *vol = volume_in(s, r->pool);
+	const struct pool *p = pool_of(s, r->pool);
+
+	if (!txn_fits(s, 0, r->also_n))
+		return EXEC_MORE;
+	if (vol)
+		return san_op_fail(req, -ENOTEMPTY, "volume %s is in it%s", vol->v.name,
+				   vol->v.state == SAN_VOLUME_DELETING ? ", being deleted" : "");
+	if (p && p->devices_n)
+		return san_op_fail(req, -ENOTEMPTY, "it has device %u", p->devices[0]->no);
+	records_add(s, r->also, r->also_n);
+	return EXEC_DONE;
+}
+
+void san_pool_leave(struct san *s, struct san_pool_leave *r)
+{
+	san_op_begin(s, &r->req, pool_leave_exec, NULL);
+	if (records_ok(r->also, r->also_n))
+		san_op_write(&r->req);
+	else
+		san_op_refuse(&r->req, -EINVAL);
+}
+
 /* ---- what there is --------------------------------------------------------------------------------------------------------- */
 
 void san_device_usable(struct san *s, device_no dev, bool usable)

@@ -202,6 +202,16 @@ struct san_pool_space {
 };
 void san_pool_space(const struct san *s, uint32_t pool, struct san_pool_space *ret_space);
 
+/* A pool goes: `also` (its record goes) is committed unless it has volumes, also ones that are being deleted, or devices. -ENOTEMPTY, naming one. */
+struct san_pool_leave {
+	struct san_req req;
+	uint32_t pool;
+	const struct metastore_change *also;
+	uint32_t also_n;
+};
+void san_pool_leave(struct san *s, struct san_pool_leave *r);
+bool san_pool_has_volumes(const struct san *s, uint32_t pool);
+
 /* ---- volumes ----------------------------------------------------------------------------------------------------------- */
 
 enum san_write_cache { SAN_CACHE_AUTO = 0, SAN_CACHE_WRITEBACK = 1, SAN_CACHE_WRITETHROUGH = 2 };

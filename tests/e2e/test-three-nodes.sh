@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Three nodes with two devices each: one volume spread over all six; a node without the export is killed with -9 under a verifying writer, then the
-# exporting one under a client that reconnects: no error, no wrong byte. STRATA_ROUNDS says how often each (5).
+# Three nodes with two devices each: one volume spread over all six; another in a pool of its own with chunks of 4 MiB, one device a node; a node without
+# the export is killed with -9 under a verifying writer, then the exporting one under a client that reconnects: no error, no wrong byte. STRATA_ROUNDS says how
+# often each (5).
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires jq /usr/bin/python3 fio nbdinfo
@@ -16,6 +17,18 @@ strata map spread --json >"$dir/map"
 [ "$(jq '[.[].replicas[]? | .device] | unique | length' "$dir/map")" = 6 ] || fail "not spread over six devices: $(jq -c '[.[].replicas[]? | .device] | unique' "$dir/map")"
 jq -e '[.[].replicas[]? | select(.node_name == null or .device_offset == null)] | length == 0' "$dir/map" >/dev/null || fail "a piece without node or offset"
 strata volume delete spread
+
+strata pool create slow --media rotational
+expect_fail "already" strata pool create slow --media flash
+for n in 1 2 3; do strata device add "$dir/slow$n" --node node-$n --size 512M --pool slow; done
+strata volume create wide --size 128M --pool slow
+fio --ioengine=nbd --uri="$(uri_of wide)" --output="$dir/fio.log" fio-jobs/verify.fio || fail "$(cat "$dir/fio.log")"
+strata map wide --json >"$dir/map"
+[ "$(jq -c '[.[].replicas[]? | .device] | unique' "$dir/map")" = "[7,8,9]" ] || fail "not in its pool: $(cat "$dir/map")"
+jq -e '[.[] | select(.kind == "open")] | length > 0 and all(.[]; .length == 4194304)' "$dir/map" >/dev/null || fail "$(cat "$dir/map")"
+strata pool show slow --json | jq -e '.media == "rotational" and .chunk_bytes == 4194304 and .volumes == 1 and .devices == [7, 8, 9] and .used_bytes > 0' >/dev/null ||
+	fail "$(strata pool show slow --json)"
+expect_fail "volume wide is in it" strata pool remove slow
 
 # another node sends clients to the owner while the volume is open, by name
 /usr/bin/python3 - "$uri" "$(uri_of vol 2)" <<'PY'

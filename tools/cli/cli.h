@@ -185,6 +185,8 @@ int cmd_node_list(struct cli *c);
 int cmd_node_remove(struct cli *c);
 int cmd_pool_list(struct cli *c);
 int cmd_pool_show(struct cli *c);
+int cmd_pool_create(struct cli *c);
+int cmd_pool_remove(struct cli *c);
 int cmd_export_list(struct cli *c);
 int cmd_export_show(struct cli *c);
 int cmd_job_list(struct cli *c);

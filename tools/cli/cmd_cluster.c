@@ -30,6 +30,7 @@ static const struct print_column pool_columns[] = {
     {"USED", "used_bytes", PRINT_SIZE},
     {"VOLUMES", "volumes", PRINT_NUMBER},
     {"PROMISED", "volumes_bytes", PRINT_SIZE},
+    {"MEDIA", "media", PRINT_TEXT},
     {"CHUNK", "chunk_bytes", PRINT_SIZE},
 };
 static const struct print_column job_columns[] = {
@@ -63,9 +64,10 @@ int cmd_node_list(struct cli *c)
 	return list_command(c, "/v1/nodes", node_columns, ARRAY_LEN(node_columns));
 }
 
-int cmd_node_remove(struct cli *c)
+/* DELETE of a thing by name. */
+static int remove_named(struct cli *c, const char *what)
 {
-	char *name = api_escape(c->args[0]), *path = mem_printf("/v1/nodes/%s", name);
+	char *name = api_escape(c->args[0]), *path = mem_printf("/v1/%s/%s", what, name);
 	json_t *answer;
 	int r;
 
@@ -78,6 +80,40 @@ int cmd_node_remove(struct cli *c)
 	print_change(c, answer, "removed");
 	json_decref(answer);
 	return EXIT_OK;
+}
+
+int cmd_node_remove(struct cli *c)
+{
+	return remove_named(c, "nodes");
+}
+
+int cmd_pool_create(struct cli *c)
+{
+	const char *media = cli_option(c, "media"), *chunk = cli_option(c, "chunk");
+	json_t *body, *answer;
+	uint64_t bytes;
+	int r;
+
+	if (!media)
+		return cli_usage(c, "--media flash or --media rotational is missing");
+	if (chunk && !cli_size(c, "--chunk", chunk, INT64_MAX, &bytes))
+		return EXIT_USAGE;
+	body = json_pack("{s:s, s:s}", "name", c->args[0], "media", media);
+	check(body);
+	if (chunk)
+		json_object_set_new(body, "chunk_bytes", json_integer((json_int_t)bytes));
+	r = api_call(c, "POST", "/v1/pools", body, &answer);
+	json_decref(body);
+	if (r)
+		return r;
+	print_change(c, answer, "created");
+	json_decref(answer);
+	return EXIT_OK;
+}
+
+int cmd_pool_remove(struct cli *c)
+{
+	return remove_named(c, "pools");
 }
 
 int cmd_pool_list(struct cli *c)

@@ -102,6 +102,7 @@ static void answers_are_what_openapi_says(void **state)
 	ask(201, ADMIN_VOLUME_CREATE, NULL, "{\"name\": \"vm1\", \"size_bytes\": 67108864}");
 	ask(201, ADMIN_VOLUME_CREATE, NULL, "{\"name\": \"big\", \"size_bytes\": 1099511627776}");
 	ask(409, ADMIN_VOLUME_CREATE, NULL, "{\"name\": \"vm1\", \"size_bytes\": 67108864}");
+	ask(201, ADMIN_POOL_CREATE, NULL, "{\"name\": \"slow\", \"media\": \"rotational\"}");
 	ask(201, ADMIN_DEVICE_ADD, NULL, "{\"node\": 1, \"path\": \"/d\", \"size_bytes\": 1000000}");
 	look();
 	v = cworld_call_new();
@@ -141,6 +142,8 @@ static void answers_are_what_openapi_says(void **state)
 	ask(202, ADMIN_DEVICE_REMOVE, "3", "{\"lost\": true}");
 	ask(200, ADMIN_NODE_REMOVE, "node-2", NULL);
 	ask(202, ADMIN_VOLUME_DELETE, "vm1", NULL);
+	ask(400, ADMIN_POOL_REMOVE, "default", NULL);
+	ask(200, ADMIN_POOL_REMOVE, "slow", NULL);
 	ask(200, ADMIN_VOLUME_LIST, NULL, NULL);
 	openapi_complete(&spec, but);
 	cworld_free(&w);

@@ -986,6 +986,156 @@ static void a_lost_device_makes_mappings_stale(void **state)
 	cworld_free(&w);
 }
 
+/* ---- pools ------------------------------------------------------------------------------------------------------------------------------- */
+
+static int64_t ask_int(enum admin_verb verb, const char *subject, const char *path)
+{
+	json_t *answer;
+	int64_t v;
+
+	assert_int_equal(cworld_admin(&w, verb, subject, NULL, &answer), 200);
+	v = cworld_int(answer, path);
+	json_decref(answer);
+	return v;
+}
+
+static void expect_pool(const char *name, const char *media, int64_t chunk_bytes)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_POOL_SHOW, name, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "media"), media);
+	assert_int_equal(cworld_int(answer, "chunk_bytes"), chunk_bytes);
+	json_decref(answer);
+}
+
+/* Chunks of 4 MiB go to the devices of the pool that has such, and nowhere else; so do those of another pool with chunks of 1 MiB. */
+static void pools_are_apart(void **state)
+{
+	static const struct {
+		const char *create, *volume, *device;
+	} pools[] = {
+	    {"{\"name\": \"slow\", \"media\": \"rotational\"}",
+	     "{\"name\": \"big\", \"size_bytes\": 268435456, \"pool\": \"slow\"}",
+	     "{\"node\": 2, \"path\": \"/slow\", \"pool\": \"slow\"}"},
+	    {"{\"name\": \"gold\", \"media\": \"rotational\", \"chunk_bytes\": 1048576}",
+	     "{\"name\": \"vm2\", \"size_bytes\": 67108864, \"pool\": \"gold\"}",
+	     "{\"node\": 1, \"path\": \"/gold\", \"pool\": \"gold\"}"},
+	};
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(60, 2);
+	for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
+		assert_int_equal(
+		    cworld_admin(&w, ADMIN_POOL_CREATE, NULL, pools[i].create, NULL), 201);
+		expect_message(409, "already", ADMIN_POOL_CREATE, NULL, pools[i].create);
+		expect_health("ok"); /* nobody has asked for space in it yet */
+		assert_int_equal(
+		    cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL, pools[i].volume, NULL), 201);
+		expect_health("degraded");
+		assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_ADD, NULL, pools[i].device, NULL),
+				 201);
+		expect_health("ok");
+	}
+	expect_message(404, "no pool none", ADMIN_VOLUME_CREATE, NULL,
+		       "{\"name\": \"x\", \"size_bytes\": 4096, \"pool\": \"none\"}");
+	expect_message(404, "no pool none", ADMIN_POOL_REMOVE, "none", NULL);
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, 5 * SEC);
+	expect_pool("default", "flash", MIB);
+	expect_pool("slow", "rotational", 4 * MIB);
+	expect_pool("gold", "rotational", MIB);
+	assert_int_equal(mock_medium("/slow")->chunk_shift, CHUNK_SHIFT_DISK);
+	assert_int_equal(ask_int(ADMIN_VOLUME_SHOW, "big", "chunk_bytes"), 4 * MIB);
+
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "big", v), 0);
+	assert_int_equal(v->open.chunk_shift, CHUNK_SHIFT_DISK);
+	assert_int_equal(v->open.devices_n, 1);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 64, a), 0);
+	for (int i = 0; i < 64; i++) {
+		assert_int_equal(a->items[i].entry.replicas[0].dev, 5);
+		assert_int_equal(cworld_write(&w, 1, v, &a->items[i]), 0);
+	}
+	assert_int_equal(cworld_alloc(&w, 1, v, 64, 1, a), -EINVAL); /* past the end */
+	assert_int_equal(ask_int(ADMIN_POOL_SHOW, "slow", "used_bytes"), 256 * MIB);
+	assert_int_equal(ask_int(ADMIN_POOL_SHOW, "default", "used_bytes"), 0);
+	assert_int_equal(cworld_open(&w, 2, "vm2", v), 0);
+	assert_int_equal(cworld_alloc(&w, 2, v, 0, 64, a), 0);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(a->items[i].entry.replicas[0].dev, 6);
+	cworld_free(&w);
+}
+
+static void a_pool_goes_when_it_is_empty(void **state)
+{
+	(void)state;
+	begin(61, 1);
+	expect_message(400, "default stays", ADMIN_POOL_REMOVE, "default", NULL);
+	assert_int_equal(cworld_admin(&w, ADMIN_POOL_CREATE, NULL,
+				      "{\"name\": \"slow\", \"media\": \"rotational\"}", NULL),
+			 201);
+	assert_int_equal(
+	    cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
+			 "{\"node\": 1, \"path\": \"/slow\", \"pool\": \"slow\"}", NULL),
+	    201);
+	assert_int_equal(
+	    cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL,
+			 "{\"name\": \"v\", \"size_bytes\": 8388608, \"pool\": \"slow\"}", NULL),
+	    201);
+	expect_message(409, "volume v is in it", ADMIN_POOL_REMOVE, "slow", NULL);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_DELETE, "v", NULL, NULL), 202);
+	cworld_run(&w, 5 * SEC);
+	expect_message(409, "it has device 3", ADMIN_POOL_REMOVE, "slow", NULL);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "3", NULL, NULL), 200);
+	assert_int_equal(cworld_admin(&w, ADMIN_POOL_REMOVE, "slow", NULL, NULL), 200);
+	expect_message(404, "no pool", ADMIN_POOL_SHOW, "slow", NULL);
+	/* the removed device was in it */
+	cworld_run(&w, SEC);
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, 5 * SEC);
+	expect_state("3", "removed");
+	expect_health("ok");
+	assert_int_equal(cworld_admin(&w, ADMIN_POOL_CREATE, NULL,
+				      "{\"name\": \"slow\", \"media\": \"flash\"}", NULL),
+			 201);
+	expect_pool("slow", "flash", MIB);
+	cworld_free(&w);
+}
+
+/* Two who ask at once: one pool; and nothing gets into one that leaves. */
+static void pools_come_and_go_side_by_side(void **state)
+{
+	struct admin_req r[4] = {
+	    {.verb = ADMIN_POOL_CREATE},
+	    {.verb = ADMIN_POOL_CREATE},
+	    {.verb = ADMIN_POOL_REMOVE, .subject = "slow"},
+	    {.verb = ADMIN_VOLUME_CREATE},
+	};
+	static const char create[] = "{\"name\": \"slow\", \"media\": \"rotational\"}";
+
+	(void)state;
+	begin(62, 1);
+	cworld_admin_begin(&w, &r[0], create);
+	cworld_admin_begin(&w, &r[1], create);
+	cworld_admin_end(&w, &r[0], false);
+	cworld_admin_end(&w, &r[1], false);
+	assert_int_equal(r[0].status, 201);
+	assert_int_equal(r[1].status, 409);
+	cworld_admin_begin(&w, &r[2], NULL);
+	cworld_admin_begin(&w, &r[3],
+			   "{\"name\": \"v\", \"size_bytes\": 4096, \"pool\": \"slow\"}");
+	cworld_admin_end(&w, &r[2], false);
+	cworld_admin_end(&w, &r[3], false);
+	assert_int_equal(r[2].status, 200);
+	assert_int_equal(r[3].status, 404);
+	cworld_free(&w);
+}
+
 /* ---- what must not be served -------------------------------------------------------------------------------------------------------------- */
 
 static void an_old_image_of_a_device_is_refused(void **state)
@@ -1645,6 +1795,9 @@ int main(void)
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
 	    cmocka_unit_test(a_device_leaves_though_its_node_was_away),
 	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
+	    cmocka_unit_test(pools_are_apart),
+	    cmocka_unit_test(a_pool_goes_when_it_is_empty),
+	    cmocka_unit_test(pools_come_and_go_side_by_side),
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),
 	    cmocka_unit_test(an_old_image_never_catches_up),
 	    cmocka_unit_test(a_database_that_went_back_in_time_is_refused),

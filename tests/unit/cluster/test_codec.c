@@ -66,6 +66,7 @@ static struct cluster_device a_device(void)
 static struct cluster_pool a_pool(void)
 {
 	return (struct cluster_pool){.no = 0x01020304,
+				     .media = CLUSTER_ROTATIONAL,
 				     .chunk_shift = CHUNK_SHIFT_DISK,
 				     .name = "default"};
 }
@@ -135,6 +136,28 @@ static void golden(void **state)
 	encode(POOL, &r);
 	expect_hex(r.key, r.key_len, "5001020304");
 	expect_hex(r.value, r.value_len, "01000000160000000700000064656661756c74a79af877");
+}
+
+/* Pools whose chunks are what suits their disks have no word for the disks. */
+static void a_pool_with_other_chunks(void **state)
+{
+	struct cluster_pool p0 = a_pool(), p = {0};
+	static struct codec_record r;
+	struct metastore_item item = {.key = {r.key, 0}, .value = {r.value, 0}};
+
+	(void)state;
+	p0.media = CLUSTER_FLASH;
+	codec_put_pool(&p0, &r);
+	expect_hex(r.value, r.value_len, "01000000160000000700000064656661756c7401000000203fc0f9");
+	item.key.len = r.key_len;
+	item.value.len = r.value_len;
+	assert_int_equal(codec_get_pool(&item, &p), 0);
+	assert_memory_equal(&p, &p0, sizeof(p));
+	for (uint8_t media = 0; media < 4; media++) {
+		r.value[r.value_len - 8] = media;
+		reseal(&r);
+		assert_int_equal(codec_get_pool(&item, &p), media == CLUSTER_FLASH ? 0 : -E_FORMAT);
+	}
 }
 
 static void what_was_put_in_comes_out(void **state)
@@ -226,6 +249,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(golden),
+	    cmocka_unit_test(a_pool_with_other_chunks),
 	    cmocka_unit_test(what_was_put_in_comes_out),
 	    cmocka_unit_test(damage_is_noticed),
 	    cmocka_unit_test(a_later_version_is_told_from_damage),
