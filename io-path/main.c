@@ -91,6 +91,7 @@ static void on_ready(void *arg);
 static void on_refused(void *arg, const char *errmsg);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
 static void on_bench(void *arg, struct control_bench *b);
+static void on_clients(void *arg, struct control_clients *cs);
 static void terminate(void *arg);
 static void give_up(struct ioe_req *r);
 static void nbd_closed(void *arg);
@@ -240,6 +241,7 @@ static int make_node(char errmsg[ERRMSG_LEN])
 	    .refused = on_refused,
 	    .stats = on_stats,
 	    .bench = on_bench,
+	    .clients = on_clients,
 	};
 
 	return node_init(&g.node, &cfg, errmsg);
@@ -541,6 +543,18 @@ static void on_stats(void *arg, struct control_metrics *m, volume_id volume)
 	volumes_stats(g.volumes, volume_metrics, &out);
 	if (!volume)
 		nbd_metrics(m);
+}
+
+static void add_client(void *arg, const struct volume_client *k)
+{
+	control_client(arg, k->volume, k->name, k->read_only);
+}
+
+static void on_clients(void *arg, struct control_clients *cs)
+{
+	(void)arg;
+	if (g.volumes)
+		volumes_clients(g.volumes, add_client, cs);
 }
 
 /* ---- ending -------------------------------------------------------------------------------------------------------------------------- */

@@ -455,6 +455,7 @@ static int on_request(struct dialer *d, const struct frame *f, const void *body,
 	    [CONTROL_SLOT_QUERY] = push_slot_query,
 	    [CONTROL_STATS] = push_stats,
 	    [CONTROL_VOLUME_BENCH] = push_volume_bench,
+	    [CONTROL_CLIENTS] = push_clients,
 	};
 	struct control *c = container_of(d, struct control, dialer);
 	struct push *p;

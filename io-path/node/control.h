@@ -18,6 +18,7 @@
 
 struct control;
 struct control_metrics;
+struct control_clients;
 
 /* A load to run on a volume (src/wire/control.proto, VolumeBench). `done` once. */
 struct control_bench {
@@ -55,6 +56,8 @@ struct control_config {
 	void (*stats)(void *arg, struct control_metrics *m, volume_id volume);
 	/* NULL: this node runs no loads */
 	void (*bench)(void *arg, struct control_bench *b);
+	/* name all who have volumes open with control_client(); NULL: there are none */
+	void (*clients)(void *arg, struct control_clients *cs);
 	void *arg;
 	uint64_t report_ns; /* how often devices' lsn is reported; 0: 30 s */
 	uint64_t keepalive_ns;
@@ -103,5 +106,8 @@ static inline bool control_is_joined(const struct control *c)
 /* labels: name, value, name, value, ... labels_n of them; everything is copied. Out of memory: left out. */
 void control_metric(struct control_metrics *m, const char *name, bool gauge, const char *help,
 		    uint64_t value, const char *const *labels, uint32_t labels_n);
+
+/* Somebody who has the volume open; copied. Volumes that were not asked for are left out. */
+void control_client(struct control_clients *cs, volume_id volume, const char *name, bool read_only);
 
 #endif

@@ -29,6 +29,7 @@ void push_device_remove(struct control *c, struct push *p);
 void push_slot_query(struct control *c, struct push *p);
 void push_stats(struct control *c, struct push *p);
 void push_volume_bench(struct control *c, struct push *p);
+void push_clients(struct control *c, struct push *p);
 
 /* Answers, if it is still the same session; then the operation is gone. */
 void push_reply(struct push *p, const ProtobufCMessage *reply);

@@ -54,6 +54,7 @@ struct meta_open {
 	uint32_t sector_bytes, chunk_shift;
 	enum meta_write_cache write_cache;
 	bool frozen;
+	bool one_opener; /* an export option: whoever comes second is refused */
 	uint32_t layers_n;
 	layer_id layers[LAYERS_MAX]; /* the chain, head first */
 	uint32_t devices_n;
@@ -141,11 +142,19 @@ struct meta_ops {
 	void (*update)(struct meta *m, struct meta_update *r);
 	void (*names)(struct meta *m, struct meta_names *r);
 };
+/* What the server says of a volume unasked. */
+struct meta_news {
+	volume_id volume;
+	uint64_t epoch;
+	int status; /* not 0: it has another owner, or was deleted; the rest means nothing then */
+	uint64_t size_bytes;
+	bool one_opener;
+};
+
 struct meta {
 	const struct meta_ops *ops;
-	/* set by the volume runtime, called by the implementation: the server says that the volume changed (size, owner, deleted) */
-	void (*on_volume)(void *arg, volume_id volume, uint64_t epoch, uint64_t size_bytes,
-			  int status);
+	/* set by the volume runtime, called by the implementation */
+	void (*on_volume)(void *arg, const struct meta_news *news);
 	void *on_volume_arg;
 };
 

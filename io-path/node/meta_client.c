@@ -152,9 +152,16 @@ static int answer(struct meta_client *m, struct meta_req *r, const struct frame 
 
 void meta_client_volume_changed(struct meta_client *m, const Strata__VolumeChanged *msg)
 {
+	struct meta_news news = {
+	    .volume = msg->volume,
+	    .epoch = msg->epoch,
+	    .status = err_by_name(msg->error),
+	    .size_bytes = msg->size_bytes,
+	    .one_opener = msg->one_opener,
+	};
+
 	if (m->meta.on_volume)
-		m->meta.on_volume(m->meta.on_volume_arg, msg->volume, msg->epoch, msg->size_bytes,
-				  err_by_name(msg->error));
+		m->meta.on_volume(m->meta.on_volume_arg, &news);
 }
 
 /* ---- patience ----------------------------------------------------------------------------------------------------------------------- */

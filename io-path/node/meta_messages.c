@@ -55,6 +55,7 @@ static int open_answer(struct meta_req *req, const ProtobufCMessage *msg, uint64
 	r->chunk_shift = m->chunk_shift;
 	r->write_cache = (enum meta_write_cache)m->write_cache;
 	r->frozen = m->frozen;
+	r->one_opener = m->one_opener;
 	r->layers_n = (uint32_t)m->n_layers;
 	for (uint32_t i = 0; i < r->layers_n; i++)
 		r->layers[i] = m->layers[i];

@@ -15,6 +15,7 @@ static void notice_who_left(struct node *n, const Strata__Config *config);
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume);
 static void peer_metrics(struct node *n, struct control_metrics *m);
 static void on_bench(void *arg, struct control_bench *b);
+static void on_clients(void *arg, struct control_clients *cs);
 static bool is_there(void *arg, node_no node, const struct chunk_req *r);
 static void resubmit(void *arg, struct chunk_req *r);
 static bool remote_knows(struct node_remote *r, device_no dev);
@@ -122,6 +123,7 @@ int node_start(struct node *n, const char *const *nbd, uint32_t nbd_n, char errm
 	    .config = on_config,
 	    .stats = on_stats,
 	    .bench = n->cfg.bench ? on_bench : NULL,
+	    .clients = n->cfg.clients ? on_clients : NULL,
 	    .arg = n,
 	    .keepalive_ns = n->cfg.keepalive_ns,
 	};
@@ -160,6 +162,13 @@ static void on_bench(void *arg, struct control_bench *b)
 	struct node *n = arg;
 
 	n->cfg.bench(n->cfg.arg, b);
+}
+
+static void on_clients(void *arg, struct control_clients *cs)
+{
+	struct node *n = arg;
+
+	n->cfg.clients(n->cfg.arg, cs);
 }
 
 static void on_stats(void *arg, struct control_metrics *m, volume_id volume)

@@ -32,7 +32,8 @@ struct node_config {
 	void (*refused)(void *arg, const char *errmsg);
 	/* counters of volumes and targets; may be NULL */
 	void (*stats)(void *arg, struct control_metrics *m, volume_id volume);
-	void (*bench)(void *arg, struct control_bench *b); /* may be NULL */
+	void (*bench)(void *arg, struct control_bench *b);	/* may be NULL */
+	void (*clients)(void *arg, struct control_clients *cs); /* may be NULL */
 	void *arg;
 };
 

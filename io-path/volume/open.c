@@ -297,6 +297,7 @@ static int open_accept(struct volume *v)
 	v->chunk_blocks = 1U << (m->chunk_shift - BLOCK_SHIFT);
 	v->write_cache = m->write_cache;
 	v->frozen = m->frozen || v->snapshot_name[0] != '\0';
+	v->one_opener = m->one_opener;
 	v->layers_n = m->layers_n;
 	v->layers = m->layers;
 	/* What earlier owners wrote may still be volatile anywhere in the pool: the first FLUSH goes to each device. */
@@ -364,7 +365,7 @@ static const struct volume_handle *in_the_way(const struct volume *v, const stru
 	list_for_each (l, &v->handles) {
 		const struct volume_handle *other = list_entry(l, struct volume_handle, link);
 
-		if (!other->closing && (h->exclusive || other->exclusive))
+		if (!other->closing && (h->exclusive || other->exclusive || v->one_opener))
 			return other;
 	}
 	return NULL;
@@ -377,7 +378,7 @@ static void open_attach(struct volume *v, struct volume_open *op)
 
 	if (other) {
 		open_finish(v->vs, op, -E_IN_USE, "in use%s by %.150s",
-			    other->exclusive ? " exclusively" : "", other->client);
+			    other->exclusive || v->one_opener ? " exclusively" : "", other->client);
 		return;
 	}
 	h->v = v;
@@ -421,6 +422,7 @@ void volume_geometry(struct volume_handle *h, struct volume_geometry *ret_geomet
 	    .io_bytes_max = VOLUME_IO_BYTES_MAX,
 	    .chunk_bytes = 1U << v->chunk_shift,
 	    .read_only = h->read_only,
+	    .one_opener = v->one_opener || h->exclusive,
 	    .write_cache = !h->stable,
 	    .uuid = v->uuid,
 	};

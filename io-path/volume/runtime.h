@@ -190,7 +190,7 @@ struct volume {
 	uint32_t sector_bytes, chunk_shift;
 	uint32_t chunk_blocks;
 	enum meta_write_cache write_cache;
-	bool frozen;
+	bool frozen, one_opener;
 	bool all_stable; /* with AUTO, no device of the pool acknowledges what is volatile */
 	uint32_t layers_n;
 	const layer_id *layers; /* head first */

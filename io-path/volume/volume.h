@@ -59,6 +59,7 @@ struct volume_geometry {
 	uint32_t io_bytes_max;	 /* VOLUME_IO_BYTES_MAX */
 	uint32_t chunk_bytes;	 /* discards of whole chunks give space back */
 	bool read_only;
+	bool one_opener;  /* a second one is refused: there is no use in offering it */
 	bool write_cache; /* false: every acknowledgement is stable, FLUSH is cheap */
 	struct uuid uuid;
 	char name[2 * NAME_LEN_MAX + 2];

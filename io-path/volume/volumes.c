@@ -14,7 +14,7 @@
 static int limits_fill(struct volumes_limits *l);
 static void volumes_turn(struct ioe_hook *h);
 static void volumes_closed(struct vol_task *t);
-static void on_volume(void *arg, volume_id id, uint64_t epoch, uint64_t size_bytes, int status);
+static void on_volume(void *arg, const struct meta_news *news);
 
 /* ---- life ------------------------------------------------------------------------------------------------------------- */
 
@@ -216,19 +216,21 @@ static void volumes_turn(struct ioe_hook *h)
 
 /* ---- what the server tells unasked ------------------------------------------------------------------------------------ */
 
-static void on_volume(void *arg, volume_id id, uint64_t epoch, uint64_t size_bytes, int status)
+static void on_volume(void *arg, const struct meta_news *news)
 {
 	struct volumes *vs = arg;
 
 	list_for_each_safe (l, next, &vs->all) {
 		struct volume *v = list_entry(l, struct volume, link);
 
-		if (v->id != id || v->state == VOLUME_OPENING || epoch < v->epoch)
+		if (v->id != news->volume || v->state == VOLUME_OPENING || news->epoch < v->epoch)
 			continue;
-		if (status < 0)
-			volume_gone(v, status);
-		else if (!v->frozen && epoch == v->epoch)
-			volume_resized(v, size_bytes);
+		if (news->status < 0) {
+			volume_gone(v, news->status);
+		} else if (!v->frozen && news->epoch == v->epoch) {
+			v->one_opener = news->one_opener; /* who is in already, stays */
+			volume_resized(v, news->size_bytes);
+		}
 	}
 }
 
@@ -266,18 +268,22 @@ void volumes_stats(struct volumes *vs, void (*fn)(void *arg, const struct volume
 	}
 }
 
-int volumes_clients(struct volumes *vs, const char *name,
-		    void (*fn)(void *arg, const char *client, bool read_only, bool exclusive),
-		    void *arg)
+void volumes_clients(struct volumes *vs, void (*fn)(void *arg, const struct volume_client *k),
+		     void *arg)
 {
-	struct volume *v = volume_find(vs, name);
+	list_for_each (l, &vs->all) {
+		const struct volume *v = list_entry(l, struct volume, link);
 
-	if (!v || v->state != VOLUME_OPEN)
-		return -ENOENT;
-	list_for_each (l, &v->handles) {
-		const struct volume_handle *h = list_entry(l, struct volume_handle, link);
+		if (v->state != VOLUME_OPEN || v->gone)
+			continue;
+		list_for_each (k, &v->handles) {
+			const struct volume_handle *h = list_entry(k, struct volume_handle, link);
 
-		fn(arg, h->client, h->read_only, h->exclusive);
+			if (!h->closing)
+				fn(arg, &(struct volume_client){.volume = v->id,
+								.name = h->client,
+								.read_only = h->read_only,
+								.exclusive = h->exclusive});
+		}
 	}
-	return 0;
 }

@@ -87,9 +87,13 @@ struct volume_stats {
 void volumes_stats(struct volumes *vs, void (*fn)(void *arg, const struct volume_stats *st),
 		   void *arg);
 
-/* Who has a volume open: calls fn with what each opener said of itself. -ENOENT: it is not open here. */
-int volumes_clients(struct volumes *vs, const char *name,
-		    void (*fn)(void *arg, const char *client, bool read_only, bool exclusive),
-		    void *arg);
+/* Who has volumes open, and what each said of itself; lives until fn returns. */
+struct volume_client {
+	volume_id volume;
+	const char *name;
+	bool read_only, exclusive;
+};
+void volumes_clients(struct volumes *vs, void (*fn)(void *arg, const struct volume_client *k),
+		     void *arg);
 
 #endif

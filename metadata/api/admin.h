@@ -41,6 +41,7 @@
 	X(VOLUME_BENCH, POST, "/v1/volumes/{volume}/bench", false)     \
 	X(EXPORT_LIST, GET, "/v1/exports", false)                      \
 	X(EXPORT_SHOW, GET, "/v1/exports/{volume}", false)             \
+	X(EXPORT_SET, PATCH, "/v1/exports/{volume}", false)            \
 	X(JOB_LIST, GET, "/v1/jobs", false)                            \
 	X(JOB_SHOW, GET, "/v1/jobs/{job}", false)                      \
 	X(JOB_CANCEL, POST, "/v1/jobs/{job}/cancel", false)            \

@@ -35,6 +35,7 @@ static void (*const verbs[ADMIN_VERBS_N])(struct exec *x) = {
     [ADMIN_VOLUME_BENCH] = exec_volume_bench,
     [ADMIN_EXPORT_LIST] = exec_export_list,
     [ADMIN_EXPORT_SHOW] = exec_export_show,
+    [ADMIN_EXPORT_SET] = exec_export_set,
     [ADMIN_JOB_LIST] = exec_job_list,
     [ADMIN_JOB_SHOW] = exec_job_show,
     [ADMIN_JOB_CANCEL] = exec_job_cancel,

@@ -38,6 +38,10 @@ json_t *exec_device_json(struct cluster *c, const struct cluster_device *d);
 json_t *exec_job_json(struct admin *a, const struct san_job *job);
 
 json_t *exec_volume_json(struct admin *a, const struct san_volume *v);
+/* Who has the volume open: NULL, nobody (that is registered). */
+struct cluster_node *exec_owner(struct admin *a, const struct san_volume *v);
+/* The end of a request for the volume that it names: there is none, or what the SAN says. */
+void exec_no_volume(struct exec *x, int status, const char *errmsg);
 
 /* What is remembered with what the request makes. */
 static inline struct san_once exec_once_of(const struct exec *x)
@@ -70,6 +74,7 @@ void exec_volume_stats(struct exec *x);
 void exec_volume_bench(struct exec *x);
 void exec_export_list(struct exec *x);
 void exec_export_show(struct exec *x);
+void exec_export_set(struct exec *x);
 void exec_job_list(struct exec *x);
 void exec_job_show(struct exec *x);
 void exec_job_cancel(struct exec *x);

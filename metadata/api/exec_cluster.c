@@ -236,12 +236,12 @@ static json_t *node_json(struct cluster *c, const struct cluster_node *n)
 	}
 	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "number", (int)n->no,
 			 "name", n->name, "uuid", exec_uuid(&n->uuid), "state",
-			 n->session	? "online"
-			 : n->removing	? "removed"
-					: "away",
-			 "since", exec_time(n->since_wall_ns),
-			 "version", exec_text(n->version), "nbd", addrs_json(&n->nbd), "peer",
-			 addrs_json(&n->peer), "devices", devices);
+			 n->session    ? "online"
+			 : n->removing ? "removed"
+				       : "away",
+			 "since", exec_time(n->since_wall_ns), "version", exec_text(n->version),
+			 "nbd", addrs_json(&n->nbd), "peer", addrs_json(&n->peer), "devices",
+			 devices);
 }
 
 struct cluster_node *exec_node(struct exec *x, const char *text, int64_t number)

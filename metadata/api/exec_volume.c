@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec_volume.c - volumes and exports. */
+/* exec_volume.c - volumes. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,8 +9,7 @@ static const char *const write_caches[] = {[SAN_CACHE_AUTO] = "auto",
 					   [SAN_CACHE_WRITEBACK] = "writeback",
 					   [SAN_CACHE_WRITETHROUGH] = "writethrough"};
 
-/* Who has the volume open: NULL, nobody */
-static struct cluster_node *owner_of(struct admin *a, const struct san_volume *v)
+struct cluster_node *exec_owner(struct admin *a, const struct san_volume *v)
 {
 	return v->is_open ? cluster_node_by_no(a->cluster, v->owner) : NULL;
 }
@@ -18,7 +17,7 @@ static struct cluster_node *owner_of(struct admin *a, const struct san_volume *v
 json_t *exec_volume_json(struct admin *a, const struct san_volume *v)
 {
 	struct cluster_pool *p = cluster_pool_by_no(a->cluster, v->pool);
-	struct cluster_node *owner = owner_of(a, v);
+	struct cluster_node *owner = exec_owner(a, v);
 
 	return json_pack(
 	    "{s:s, s:o, s:I, s:I, s:I, s:s, s:i, s:i, s:s, s:s, s:o, s:I, s:I, s:o, s:s?, s:b}",
@@ -33,7 +32,7 @@ json_t *exec_volume_json(struct admin *a, const struct san_volume *v)
 	    owner ? owner->name : NULL, "open", (int)v->is_open);
 }
 
-static void no_volume(struct exec *x, int status, const char *errmsg)
+void exec_no_volume(struct exec *x, int status, const char *errmsg)
 {
 	if (status == -ENOENT)
 		exec_fail(x, ADMIN_E_NOT_FOUND, "'strata volume list' shows them.",
@@ -42,18 +41,17 @@ static void no_volume(struct exec *x, int status, const char *errmsg)
 		exec_fail_status(x, status, "", errmsg);
 }
 
-/* ---- lists: of volumes, and of the same as exports ---------------------------------------------------------------------------------------- */
+/* ---- list ---------------------------------------------------------------------------------------------------------------------------- */
 
 struct exec_volumes {
 	struct exec x;
 	struct san_volume_list list;
-	json_t *(*json)(struct admin *a, const struct san_volume *v);
 	struct san_volume volumes[];
 };
 
 static void list_done(struct san_req *req);
 
-static void list_begin(struct exec *x, json_t *(*json)(struct admin *a, const struct san_volume *v))
+void exec_volume_list(struct exec *x)
 {
 	const char *after = admin_text(x->r, "after");
 	uint32_t limit = (uint32_t)admin_int(x->r, "limit");
@@ -67,7 +65,6 @@ static void list_begin(struct exec *x, json_t *(*json)(struct admin *a, const st
 		return;
 	}
 	snprintf(op->list.after, sizeof(op->list.after), "%s", after ? after : "");
-	op->json = json;
 	op->list.volumes = op->volumes;
 	op->list.volumes_max = limit;
 	op->list.req.done = list_done;
@@ -86,13 +83,8 @@ static void list_done(struct san_req *req)
 	}
 	items = json_array();
 	for (uint32_t i = 0; i < n; i++)
-		json_array_append_new(items, op->json(op->x.a, &op->volumes[i]));
+		json_array_append_new(items, exec_volume_json(op->x.a, &op->volumes[i]));
 	exec_answer_page(&op->x, items, op->list.more && n ? op->volumes[n - 1].name : NULL);
-}
-
-void exec_volume_list(struct exec *x)
-{
-	list_begin(x, exec_volume_json);
 }
 
 /* ---- show ---------------------------------------------------------------------------------------------------------------------------- */
@@ -100,18 +92,16 @@ void exec_volume_list(struct exec *x)
 struct exec_get {
 	struct exec x;
 	struct san_volume_get get;
-	json_t *(*json)(struct admin *a, const struct san_volume *v);
 };
 
 static void get_done(struct san_req *req);
 
-static void get_begin(struct exec *x, json_t *(*json)(struct admin *a, const struct san_volume *v))
+void exec_volume_show(struct exec *x)
 {
 	struct exec_get *op = exec_grow(x, sizeof(*op));
 
 	if (!op)
 		return;
-	op->json = json;
 	op->get.name = op->x.r->subject;
 	op->get.req.done = get_done;
 	san_volume_get(op->x.a->cluster->san, &op->get);
@@ -122,14 +112,9 @@ static void get_done(struct san_req *req)
 	struct exec_get *op = container_of(req, struct exec_get, get.req);
 
 	if (req->status)
-		no_volume(&op->x, req->status, req->errmsg);
+		exec_no_volume(&op->x, req->status, req->errmsg);
 	else
-		exec_answer(&op->x, 200, op->json(op->x.a, &op->get.volume));
-}
-
-void exec_volume_show(struct exec *x)
-{
-	get_begin(x, exec_volume_json);
+		exec_answer(&op->x, 200, exec_volume_json(op->x.a, &op->get.volume));
 }
 
 /* ---- create -------------------------------------------------------------------------------------------------------------------------- */
@@ -214,7 +199,7 @@ static void resize_got(struct san_req *req)
 	uint64_t size = (uint64_t)admin_int(op->x.r, "size_bytes");
 
 	if (req->status) {
-		no_volume(&op->x, req->status, req->errmsg);
+		exec_no_volume(&op->x, req->status, req->errmsg);
 		return;
 	}
 	if (size < op->get.volume.size_bytes) {
@@ -235,7 +220,7 @@ static void resize_done(struct san_req *req)
 	struct exec_resize *op = container_of(req, struct exec_resize, set.req);
 
 	if (req->status) {
-		no_volume(&op->x, req->status, req->errmsg);
+		exec_no_volume(&op->x, req->status, req->errmsg);
 		return;
 	}
 	cluster_volume_news(op->x.a->cluster, &op->set.volume);
@@ -273,7 +258,7 @@ static void delete_done(struct san_req *req)
 	else if (req->status == -ENOTEMPTY)
 		exec_fail(&op->x, ADMIN_E_IN_USE, "Delete those first.", "%s", req->errmsg);
 	else if (req->status)
-		no_volume(&op->x, req->status, req->errmsg);
+		exec_no_volume(&op->x, req->status, req->errmsg);
 	else
 		exec_answer(&op->x, 202, json_pack("{s:I}", "job", (json_int_t)op->del.job));
 }
@@ -306,7 +291,7 @@ static void release_got(struct san_req *req)
 	struct exec_release *op = container_of(req, struct exec_release, get.req);
 
 	if (req->status) {
-		no_volume(&op->x, req->status, req->errmsg);
+		exec_no_volume(&op->x, req->status, req->errmsg);
 		return;
 	}
 	op->takeover = (struct cluster_takeover){.c = op->x.a->cluster,
@@ -324,7 +309,7 @@ static void release_taken(struct cluster_takeover *takeover)
 			  "Disconnect its clients there, or stop that node if it does not answer.",
 			  "%s", takeover->errmsg);
 	} else if (takeover->status) {
-		no_volume(&op->x, takeover->status, takeover->errmsg);
+		exec_no_volume(&op->x, takeover->status, takeover->errmsg);
 	} else {
 		op->get.req.done = release_looked;
 		san_volume_get(op->x.a->cluster->san, &op->get);
@@ -337,54 +322,11 @@ static void release_looked(struct san_req *req)
 	json_t *json;
 
 	if (req->status) {
-		no_volume(&op->x, req->status, req->errmsg);
+		exec_no_volume(&op->x, req->status, req->errmsg);
 		return;
 	}
 	json = exec_volume_json(op->x.a, &op->get.volume);
 	if (json)
 		json_object_set_new(json, "released", json_boolean(op->takeover.was.is_open));
 	exec_answer(&op->x, 200, json);
-}
-
-/* ---- exports ------------------------------------------------------------------------------------------------------------------------- */
-
-static void add_uris(json_t *uris, const struct cluster_node *n, const char *volume)
-{
-	for (uint32_t i = 0; i < n->nbd.n; i++) {
-		char uri[CLUSTER_URI_LEN];
-
-		cluster_nbd_uri(n->nbd.list[i], volume, uri);
-		json_array_append_new(uris, json_pack("{s:i, s:s, s:o}", "node", (int)n->no,
-						      "node_name", n->name, "uri", exec_text(uri)));
-	}
-}
-
-/* The owner first: it alone serves the volume while it has it open. Then whoever is online. */
-static json_t *export_json(struct admin *a, const struct san_volume *v)
-{
-	struct cluster_node *owner = owner_of(a, v);
-	json_t *uris = json_array();
-
-	if (owner)
-		add_uris(uris, owner, v->name);
-	list_for_each (l, &a->cluster->nodes) {
-		struct cluster_node *n = list_entry(l, struct cluster_node, link);
-
-		if (n != owner && n->session)
-			add_uris(uris, n, v->name);
-	}
-	return json_pack("{s:s, s:I, s:o, s:s?, s:b, s:o}", "volume", v->name, "size_bytes",
-			 (json_int_t)v->size_bytes, "owner",
-			 owner ? json_integer(owner->no) : json_null(), "owner_name",
-			 owner ? owner->name : NULL, "open", (int)v->is_open, "uris", uris);
-}
-
-void exec_export_list(struct exec *x)
-{
-	list_begin(x, export_json);
-}
-
-void exec_export_show(struct exec *x)
-{
-	get_begin(x, export_json);
 }

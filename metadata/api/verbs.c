@@ -100,6 +100,10 @@ static const struct admin_param volume_create[] = {
      .choices = "auto|writeback|writethrough"},
 };
 static const struct admin_param volume_resize[] = {SUBJECT("volume"), VOLUME_SIZE};
+static const struct admin_param export_set[] = {
+    SUBJECT("volume"),
+    {.name = "exclusive", .in = ADMIN_IN_BODY, .type = ADMIN_BOOL, .required = true},
+};
 static const struct admin_param volume_map[] = {
     SUBJECT("volume"),
     {.name = "offset", .in = ADMIN_IN_QUERY, .type = ADMIN_INT, .max = INT64_MAX, .fallback = "0"},
@@ -182,6 +186,7 @@ static const struct {
     SET(VOLUME_BENCH, volume_bench),
     SET(EXPORT_LIST, page),
     SET(EXPORT_SHOW, volume),
+    SET(EXPORT_SET, export_set),
     SET(JOB_LIST, page),
     SET(JOB_SHOW, job),
     SET(JOB_CANCEL, job),

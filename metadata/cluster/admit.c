@@ -127,14 +127,15 @@ static int new_check(struct cluster_admit *op)
 			op->pool = p;
 	}
 	if (!op->pool)
-		return no(op, -EINVAL, "it was formatted with chunks of %u MiB, and no pool has such",
+		return no(op, -EINVAL,
+			  "it was formatted with chunks of %u MiB, and no pool has such",
 			  1u << (i->chunk_shift - 20));
 	if (op->pool->chunk_shift != i->chunk_shift)
-		return no(op, -EINVAL,
-			  "it was formatted with chunks of %u MiB before, those of pool %s have %u: "
-			  "choose another pool, or format it anew by --force",
-			  1u << (i->chunk_shift - 20), op->pool->name,
-			  1u << (op->pool->chunk_shift - 20));
+		return no(
+		    op, -EINVAL,
+		    "it was formatted with chunks of %u MiB before, those of pool %s have %u: "
+		    "choose another pool, or format it anew by --force",
+		    1u << (i->chunk_shift - 20), op->pool->name, 1u << (op->pool->chunk_shift - 20));
 	return 0;
 }
 

@@ -153,6 +153,7 @@ static void news_send(struct session *s, const struct san_volume *v, int status)
 	m.volume = v->id;
 	m.epoch = v->epoch;
 	m.size_bytes = v->size_bytes;
+	m.one_opener = v->exclusive;
 	m.error = (char *)(uintptr_t)control_error(status);
 	session_ask(s, call, CONTROL_VOLUME_CHANGED, &m.base, news_told);
 }

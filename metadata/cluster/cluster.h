@@ -217,7 +217,8 @@ struct cluster_admit {
 	struct cluster *c;
 	struct cluster_node *node;
 	const Strata__DeviceInfo *info; /* must live until done */
-	struct cluster_pool *pool;	/* for a new one; NULL: the first with its chunk size. Not removed until done */
+	struct cluster_pool
+	    *pool; /* for a new one; NULL: the first with its chunk size. Not removed until done */
 	void (*done)(struct cluster_admit *op);
 	int status; /* the verdict */
 	char errmsg[ERRMSG_LEN];

@@ -78,9 +78,8 @@ void cluster_pool_create(struct cluster_pool_create *op)
 	list_push(&op->c->pools, &p->link);
 	codec_put_pool(p, op->record);
 	op->change = codec_change(op->record);
-	op->records = (struct san_records){.req.done = create_done,
-					   .changes = &op->change,
-					   .changes_n = 1};
+	op->records =
+	    (struct san_records){.req.done = create_done, .changes = &op->change, .changes_n = 1};
 	san_records(op->c->san, &op->records);
 }
 
@@ -105,8 +104,9 @@ static void create_done(struct san_req *req)
 	}
 	p->state = CLUSTER_POOL_READY;
 	log_info("pool created", "pool=%u name=%s", p->no, p->name);
-	san_event(op->c->san, SAN_INFO, "pool_created", "Pool %s was created, with chunks of %u MiB.",
-		  p->name, 1u << (p->chunk_shift - 20));
+	san_event(op->c->san, SAN_INFO, "pool_created",
+		  "Pool %s was created, with chunks of %u MiB.", p->name,
+		  1u << (p->chunk_shift - 20));
 	create_end(op, 0, "");
 }
 

@@ -338,10 +338,8 @@ struct cluster_pool *cluster_pool_by_no(struct cluster *c, uint32_t no)
 	FIND(cluster_pool, pools, x->no == no)
 }
 
-struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name)
-{
-	FIND(cluster_pool, pools, x->state == CLUSTER_POOL_READY && !strcmp(x->name, name))
-}
+struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name){
+    FIND(cluster_pool, pools, x->state == CLUSTER_POOL_READY && !strcmp(x->name, name))}
 
 uint32_t cluster_node_devices_n(struct cluster *c, const struct cluster_node *node)
 {

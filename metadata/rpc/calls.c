@@ -116,7 +116,6 @@ static void call_open(struct call *k)
 	op->open.name = m->volume;
 	op->open.node = op->k.s->node->no;
 	op->open.start = op->k.s->node->start;
-	op->open.exclusive = m->exclusive;
 	op->open.read_only = m->read_only;
 	op->open.req.done = open_done;
 	op->commit_before = metastore_last_commit(op->k.s->cluster->store);
@@ -202,8 +201,10 @@ static void open_looked(struct san_req *req)
 {
 	struct call_open *op = container_of(req, struct call_open, get.req);
 
-	if (!req->status)
+	if (!req->status) {
 		op->open.volume.size_bytes = op->get.volume.size_bytes;
+		op->open.volume.exclusive = op->get.volume.exclusive;
+	}
 	open_answer(op);
 }
 
@@ -239,6 +240,7 @@ static void open_answer(struct call_open *op)
 	m.sector_bytes = v->sector_bytes;
 	m.chunk_shift = v->chunk_shift;
 	m.write_cache = v->write_cache;
+	m.one_opener = v->exclusive;
 	m.layers = op->open.layers;
 	m.n_layers = op->open.layers_n;
 	m.devices = devices;

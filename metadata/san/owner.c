@@ -56,7 +56,6 @@ static enum exec open_exec(struct san *s, struct san_req *req)
 	if (!v->is_open || !same_process) {
 		v->is_open = true;
 		v->forced = false;
-		v->exclusive = r->exclusive;
 		v->read_only = r->read_only;
 		volume_mark(s, vol);
 	}

@@ -227,6 +227,7 @@ struct san_volume {
 	uint32_t chunk_shift;
 	uint32_t pool, policy; /* numbers of the registry's */
 	enum san_write_cache write_cache;
+	bool exclusive;	     /* exported to one client at a time */
 	uint64_t created_ns; /* wall clock */
 	layer_id head;
 	uint64_t chunks_n;   /* slots that the head layer holds */
@@ -236,7 +237,7 @@ struct san_volume {
 	uint64_t epoch_commit; /* the commit that epoch and head belong to: devices that heard less do not know them */
 	node_no owner; /* the last one; 0: never opened */
 	struct uuid owner_start;
-	bool is_open, exclusive, read_only;
+	bool is_open, read_only;
 	bool forced; /* closed by force: the next open gets a new epoch in any case */
 };
 
@@ -270,6 +271,7 @@ struct san_volume_set {
 	uint64_t size_bytes;	  /* 0: as it is */
 	const uint32_t *policy;	  /* NULL: as it is */
 	int write_cache;	  /* -1: as it is */
+	const bool *exclusive;	  /* NULL: as it is */
 	struct san_volume volume; /* result */
 };
 void san_volume_set(struct san *s, struct san_volume_set *r);
@@ -326,7 +328,7 @@ struct san_volume_open {
 	const char *name;
 	node_no node;
 	struct uuid start; /* of the node's process; changes at each start */
-	bool exclusive, read_only;
+	bool read_only;
 	/* results */
 	struct san_volume volume; /* with the epoch; also set with -E_NOT_OWNER */
 	uint32_t layers_n;

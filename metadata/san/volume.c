@@ -369,6 +369,10 @@ static enum exec set_exec(struct san *s, struct san_req *req)
 	}
 	if (layer_changes || r->policy)
 		volume_mark(s, vol);
+	if (r->exclusive && *r->exclusive != vol->v.exclusive) {
+		vol->v.exclusive = *r->exclusive;
+		volume_mark(s, vol);
+	}
 	volume_fill(vol, &r->volume);
 	return EXEC_DONE;
 }

@@ -35,7 +35,8 @@
 	X(SLOT_QUERY, 71, slot_query, slot_states)          \
 	X(STATS, 72, stats_query, stats)                    \
 	X(VOLUME_BENCH, 73, volume_bench, volume_benched)   \
-	X(LAYER_QUERY, 74, layer_query, layer_ids)
+	X(LAYER_QUERY, 74, layer_query, layer_ids)          \
+	X(CLIENTS, 75, clients_query, clients)
 
 enum control_type {
 #define X(name, number, request, reply) CONTROL_##name = number,
@@ -54,6 +55,7 @@ enum {
 	CONTROL_DEVICES_MAX = 1024, /* of one node */
 	CONTROL_NODES_MAX = 1024,
 	CONTROL_METRICS_MAX = 65536,
+	CONTROL_CLIENTS_MAX = 65536,
 	CONTROL_ADDRS_MAX = 16,
 	CONTROL_PATH_MAX = 4095,
 	CONTROL_TEXT_MAX = 1023,

@@ -374,6 +374,21 @@ static bool check_stats(const Strata__Stats *m)
 	return true;
 }
 
+static bool check_clients_query(const Strata__ClientsQuery *m)
+{
+	return m->n_volumes <= CONTROL_NAMES_MAX;
+}
+
+static bool check_clients(const Strata__Clients *m)
+{
+	if (!error_fits(m->error, m->errmsg) || m->n_clients > CONTROL_CLIENTS_MAX)
+		return false;
+	for (size_t i = 0; i < m->n_clients; i++)
+		if (!m->clients[i]->volume || !fits(m->clients[i]->name, CONTROL_TEXT_MAX))
+			return false;
+	return true;
+}
+
 static bool check_volume_bench(const Strata__VolumeBench *m)
 {
 	return name_is_valid(m->volume) && m->read_percent <= 100 && m->depth >= 1 &&
@@ -424,6 +439,8 @@ bool control_check(const ProtobufCMessage *msg)
 	ROW(slot_states, SlotStates)
 	ROW(stats_query, StatsQuery)
 	ROW(stats, Stats)
+	ROW(clients_query, ClientsQuery)
+	ROW(clients, Clients)
 	ROW(volume_bench, VolumeBench)
 	ROW(volume_benched, VolumeBenched)
 	check_unreachable("a message in the table without a check");

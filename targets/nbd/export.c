@@ -183,9 +183,10 @@ static void export_changed(void *arg, int status)
 /* Flags say what will be honoured, no more: no CACHE (there is no data cache to fill), DF with structured replies only. */
 uint16_t export_flags(const struct nbd_conn *c)
 {
-	unsigned flags =
-	    NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN;
+	unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA;
 
+	if (!c->geo.one_opener)
+		flags |= NBD_FLAG_CAN_MULTI_CONN;
 	if (c->geo.read_only)
 		flags |= NBD_FLAG_READ_ONLY;
 	else

@@ -93,6 +93,28 @@ def run(rc, *words):
     return p.stdout
 assert "node-1" in run(0, "volume", "list")
 assert "open on node-1" in run(0, "export", "show", "v1")
+assert "connected: nbd unix" in run(0, "export", "show", "v1")
+assert "node-1 1 no nbd+unix" in " ".join(run(0, "export", "list").split()), run(0, "export", "list")
+assert h.can_multi_conn()
+# one client at a time: those that are in stay, the next one is told who is in the way
+second = nbd.NBD()
+second.connect_uri(sys.argv[1])
+run(0, "export", "set", "v1", "--exclusive", "yes")
+h.pwrite(b"x" * 512, 3 << 20)
+second.pread(512, 0)
+second.shutdown()
+third = nbd.NBD()
+try:
+    third.connect_uri(sys.argv[1])
+    sys.exit("two clients of an exclusive export")
+except nbd.Error as e:
+    assert "in use exclusively by nbd unix" in e.string or "policy" in e.string.lower(), e.string
+assert "one client at a time" in run(0, "export", "show", "v1")
+run(0, "export", "set", "v1", "--exclusive", "no")
+fourth = nbd.NBD()
+fourth.connect_uri(sys.argv[1])
+fourth.shutdown()
+assert "yes or no, not" in run(2, "export", "set", "v1", "--exclusive", "maybe")
 assert "is open" in run(1, "volume", "delete", "v1")
 lines = run(0, "map", "v1").splitlines()
 assert len(lines) == 4 and "chunk 3 layer 1  node-1 device 1 slot 0 offset " in lines[2] and " blocks 2 " in lines[2], lines

@@ -307,6 +307,7 @@ static int open_volume(struct mock_meta *m, struct meta_open *r)
 		r->chunk_shift = m->chunk_shift;
 		r->write_cache = v->write_cache;
 		r->frozen = r->snapshot[0] != '\0';
+		r->one_opener = v->one_opener;
 		r->layers_n = 0;
 		for (uint32_t l = r->frozen; l < v->layers_n; l++)
 			r->layers[r->layers_n++] = v->layers[l]->id;

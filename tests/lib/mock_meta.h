@@ -24,6 +24,7 @@ struct mock_volume {
 	uint32_t sector_bytes;
 	bool owned;	/* opened and not given up */
 	bool elsewhere; /* another node owns it */
+	bool one_opener;
 	uint32_t layers_n;
 	struct mock_layer *layers[MOCK_LAYERS_MAX]; /* head first */
 };

@@ -189,6 +189,7 @@ int cmd_pool_create(struct cli *c);
 int cmd_pool_remove(struct cli *c);
 int cmd_export_list(struct cli *c);
 int cmd_export_show(struct cli *c);
+int cmd_export_set(struct cli *c);
 int cmd_job_list(struct cli *c);
 int cmd_job_show(struct cli *c);
 int cmd_job_cancel(struct cli *c);

@@ -280,6 +280,8 @@ int cmd_export_list(struct cli *c)
 						      {"SIZE", "size_bytes", PRINT_SIZE},
 						      {"OPEN", "open", PRINT_TEXT},
 						      {"OWNER", "owner_name", PRINT_TEXT},
+						      {"CLIENTS", "clients_n", PRINT_NUMBER},
+						      {"EXCLUSIVE", "exclusive", PRINT_TEXT},
 						      {"URI", "uri", PRINT_TEXT}};
 	json_t *items, *item;
 	size_t i;
@@ -290,15 +292,34 @@ int cmd_export_list(struct cli *c)
 	if (c->json) {
 		print_json(items);
 	} else {
-		json_array_foreach (items, i, item)
+		json_array_foreach (items, i, item) {
+			json_t *clients = json_object_get(item, "clients");
+
 			json_object_set(
 			    item, "uri",
 			    json_object_get(json_array_get(json_object_get(item, "uris"), 0),
 					    "uri"));
+			if (json_is_array(clients))
+				json_object_set_new(item, "clients_n",
+						    json_integer(
+							(json_int_t)json_array_size(clients)));
+		}
 		print_table(items, columns, ARRAY_LEN(columns));
 	}
 	json_decref(items);
 	return EXIT_OK;
+}
+
+static void print_clients(json_t *clients)
+{
+	json_t *k;
+	size_t i;
+
+	if (!json_is_array(clients))
+		printf("who is connected is not known: its node does not answer\n");
+	json_array_foreach (clients, i, k)
+		printf("connected: %s%s\n", json_string_value(json_object_get(k, "client")) ?: "?",
+		       json_is_true(json_object_get(k, "read_only")) ? " (read-only)" : "");
 }
 
 static void print_attach(const char *node, const char *uri)
@@ -338,6 +359,9 @@ int cmd_export_show(struct cli *c)
 		else
 			printf("volume %s is open nowhere; each of these addresses serves it\n",
 			       c->args[0]);
+		if (json_is_true(json_object_get(answer, "exclusive")))
+			printf("one client at a time (export set --exclusive)\n");
+		print_clients(json_object_get(answer, "clients"));
 		json_array_foreach (uris, i, u)
 			if (!owner || json_equal(json_object_get(u, "node"),
 						 json_object_get(answer, "owner")))
@@ -349,4 +373,16 @@ int cmd_export_show(struct cli *c)
 	}
 	json_decref(answer);
 	return EXIT_OK;
+}
+
+int cmd_export_set(struct cli *c)
+{
+	const char *exclusive = cli_option(c, "exclusive");
+
+	if (!exclusive)
+		return cli_usage(c, "--exclusive yes or --exclusive no is missing");
+	if (strcmp(exclusive, "yes") && strcmp(exclusive, "no"))
+		return cli_usage(c, "--exclusive: yes or no, not '%s'", exclusive);
+	return change(c, "PATCH", path_of("exports", c->args[0], ""),
+		      json_pack("{s:b}", "exclusive", !strcmp(exclusive, "yes")), false, "set");
 }

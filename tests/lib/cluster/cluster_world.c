@@ -153,6 +153,18 @@ static void node_stats(void *arg, struct control_metrics *m, volume_id volume)
 		control_metric(m, "strata_volume_requests_total", false, "Requests", 42, labels, 4);
 }
 
+/* Volume 1 has two clients, and some volume a third. */
+static void node_clients(void *arg, struct control_clients *cs)
+{
+	const struct cworld_node *n = arg;
+
+	if (n->no_clients)
+		return;
+	control_client(cs, 1, "nbd 10.9.9.9:4711", false);
+	control_client(cs, 1, "nbd 10.9.9.8:4711", true);
+	control_client(cs, 77, "nbd 10.9.9.7:4711", false);
+}
+
 /* Runs nothing, and has an answer. */
 static void node_bench(void *arg, struct control_bench *b)
 {
@@ -163,15 +175,14 @@ static void node_bench(void *arg, struct control_bench *b)
 	b->done(b);
 }
 
-static void node_volume(void *arg, volume_id volume, uint64_t epoch, uint64_t size, int status)
+static void node_volume(void *arg, const struct meta_news *news)
 {
 	struct cworld_node *n = arg;
 
-	(void)volume;
-	(void)epoch;
-	n->lost_volumes += status < 0;
+	n->lost_volumes += news->status < 0;
 	n->volume_changes++;
-	n->changed_size = size;
+	n->changed_size = news->size_bytes;
+	n->one_opener = news->one_opener;
 }
 
 void cworld_node_begin(struct cworld *w, int k)
@@ -188,6 +199,7 @@ void cworld_node_begin(struct cworld *w, int k)
 	    .ready = node_ready,
 	    .stats = node_stats,
 	    .bench = node_bench,
+	    .clients = node_clients,
 	    .arg = n,
 	};
 	char errmsg[ERRMSG_LEN];

@@ -27,6 +27,8 @@ struct cworld_node {
 	const char *peers[1], *nbds[1];
 	uint32_t volume_changes, lost_volumes;
 	uint64_t changed_size;
+	bool one_opener; /* as the last news said */
+	bool no_clients; /* of its volumes */
 };
 
 struct cworld {

@@ -320,6 +320,7 @@ void volume_geometry(struct volume_handle *h, struct volume_geometry *ret_geomet
 	    .io_bytes_max = VOLUME_IO_BYTES_MAX,
 	    .chunk_bytes = 1 << CHUNK_SHIFT_FLASH,
 	    .read_only = h->volume->read_only,
+	    .one_opener = h->volume->one_opener,
 	    .write_cache = true,
 	};
 	memcpy(ret_geometry->name, h->volume->name, sizeof(ret_geometry->name));

@@ -17,7 +17,8 @@ struct mock_volume {
 	struct list link; /* by name */
 	char name[2 * NAME_LEN_MAX + 2];
 	uint64_t size_bytes;
-	bool read_only; /* a name with '@' makes a snapshot */
+	bool read_only;	 /* a name with '@' makes a snapshot */
+	bool one_opener; /* said only: nobody is refused */
 	uint8_t *data;
 	uint8_t *states; /* enum mock_state per block */
 	struct list handles;

@@ -116,6 +116,7 @@ static void answers_are_what_openapi_says(void **state)
 	ask(200, ADMIN_VOLUME_STATS, "vm1", NULL);
 	ask(200, ADMIN_VOLUME_STATS, "big", NULL);
 	ask(200, ADMIN_VOLUME_BENCH, "vm1", NULL);
+	ask(200, ADMIN_EXPORT_SET, "vm1", "{\"exclusive\": true}");
 	look();
 
 	ask(202, ADMIN_CHECK, NULL, NULL);

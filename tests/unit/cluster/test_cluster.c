@@ -532,6 +532,89 @@ static void the_owner_is_named_to_others(void **state)
 	cworld_free(&w);
 }
 
+static json_t *export_of(const char *volume)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_EXPORT_SHOW, volume, NULL, &answer), 200);
+	return answer;
+}
+
+/* The node that has a volume open says who its clients are; one that does not answer is not waited for, and "not known" is not "nobody". */
+static void clients_are_listed(void **state)
+{
+	struct cworld_call *v, *u;
+	json_t *answer;
+	uint64_t before;
+
+	(void)state;
+	begin(63, 2);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	cworld_volume_create(&w, "vm2", 64 * MIB);
+	v = cworld_call_new();
+	u = cworld_call_new();
+	answer = export_of("vm1");
+	assert_true(json_is_array(json_object_get(answer, "clients")));
+	assert_int_equal(json_array_size(json_object_get(answer, "clients")), 0);
+	json_decref(answer);
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_open(&w, 2, "vm2", u), 0);
+	answer = export_of("vm1");
+	assert_int_equal(json_array_size(json_object_get(answer, "clients")), 2);
+	assert_string_equal(cworld_text(answer, "clients.0.client"), "nbd 10.9.9.9:4711");
+	assert_true(json_is_true(
+	    json_object_get(json_array_get(json_object_get(answer, "clients"), 1), "read_only")));
+	json_decref(answer);
+	sim_net_cut(w.sim, w.metad_m, w.nodes[2].m, true);
+	before = sim_now_ns(w.sim);
+	assert_int_equal(cworld_admin(&w, ADMIN_EXPORT_LIST, NULL, NULL, &answer), 200);
+	assert_in_range(sim_now_ns(w.sim) - before, 2 * SEC, 3 * SEC);
+	assert_string_equal(cworld_text(answer, "items.0.clients.1.client"), "nbd 10.9.9.8:4711");
+	assert_true(json_is_null(
+	    json_object_get(json_array_get(json_object_get(answer, "items"), 1), "clients")));
+	json_decref(answer);
+	cworld_run(&w, 100 * SEC); /* the connection breaks, and with it what was asked */
+	answer = export_of("vm2");
+	assert_true(json_is_null(json_object_get(answer, "clients")));
+	json_decref(answer);
+	mem_free(v);
+	mem_free(u);
+	cworld_free(&w);
+}
+
+/* An option of the export: it is told with the volume, and while it is open. */
+static void a_volume_is_exported_to_one_client(void **state)
+{
+	struct cworld_call *v;
+	json_t *answer;
+
+	(void)state;
+	begin(64, 1);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	expect_error(404, "not_found", ADMIN_EXPORT_SET, "none", "{\"exclusive\": true}");
+	assert_int_equal(cworld_admin(&w, ADMIN_EXPORT_SET, "vm1", "{\"exclusive\": true}", &answer),
+			 200);
+	assert_true(json_is_true(json_object_get(answer, "exclusive")));
+	json_decref(answer);
+	cworld_metad_kill(&w);
+	cworld_metad_start(&w);
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_true(v->open.one_opener);
+	assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_RESIZE, "vm1", "{\"size_bytes\": 134217728}",
+				      NULL),
+			 200);
+	cworld_until(&w, w.nodes[1].changed_size == 128 * MIB);
+	assert_true(w.nodes[1].one_opener);
+	assert_int_equal(cworld_admin(&w, ADMIN_EXPORT_SET, "vm1", "{\"exclusive\": false}", NULL),
+			 200);
+	cworld_until(&w, !w.nodes[1].one_opener);
+	answer = export_of("vm1");
+	assert_true(json_is_false(json_object_get(answer, "exclusive")));
+	json_decref(answer);
+	cworld_free(&w);
+}
+
 /* An owner that is gone for good: whoever asks gets its volume, after a while by itself, or when an administrator says so. */
 static void expect_release(const char *volume, bool released)
 {
@@ -1027,12 +1110,12 @@ static void pools_are_apart(void **state)
 	(void)state;
 	begin(60, 2);
 	for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
-		assert_int_equal(
-		    cworld_admin(&w, ADMIN_POOL_CREATE, NULL, pools[i].create, NULL), 201);
+		assert_int_equal(cworld_admin(&w, ADMIN_POOL_CREATE, NULL, pools[i].create, NULL),
+				 201);
 		expect_message(409, "already", ADMIN_POOL_CREATE, NULL, pools[i].create);
 		expect_health("ok"); /* nobody has asked for space in it yet */
-		assert_int_equal(
-		    cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL, pools[i].volume, NULL), 201);
+		assert_int_equal(cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL, pools[i].volume, NULL),
+				 201);
 		expect_health("degraded");
 		assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_ADD, NULL, pools[i].device, NULL),
 				 201);
@@ -1078,10 +1161,10 @@ static void a_pool_goes_when_it_is_empty(void **state)
 	assert_int_equal(cworld_admin(&w, ADMIN_POOL_CREATE, NULL,
 				      "{\"name\": \"slow\", \"media\": \"rotational\"}", NULL),
 			 201);
-	assert_int_equal(
-	    cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
-			 "{\"node\": 1, \"path\": \"/slow\", \"pool\": \"slow\"}", NULL),
-	    201);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
+				      "{\"node\": 1, \"path\": \"/slow\", \"pool\": \"slow\"}",
+				      NULL),
+			 201);
 	assert_int_equal(
 	    cworld_admin(&w, ADMIN_VOLUME_CREATE, NULL,
 			 "{\"name\": \"v\", \"size_bytes\": 8388608, \"pool\": \"slow\"}", NULL),
@@ -1127,8 +1210,7 @@ static void pools_come_and_go_side_by_side(void **state)
 	assert_int_equal(r[0].status, 201);
 	assert_int_equal(r[1].status, 409);
 	cworld_admin_begin(&w, &r[2], NULL);
-	cworld_admin_begin(&w, &r[3],
-			   "{\"name\": \"v\", \"size_bytes\": 4096, \"pool\": \"slow\"}");
+	cworld_admin_begin(&w, &r[3], "{\"name\": \"v\", \"size_bytes\": 4096, \"pool\": \"slow\"}");
 	cworld_admin_end(&w, &r[2], false);
 	cworld_admin_end(&w, &r[3], false);
 	assert_int_equal(r[2].status, 200);
@@ -1783,6 +1865,8 @@ int main(void)
 	    cmocka_unit_test(a_disk_moves_to_another_node),
 	    cmocka_unit_test(a_volume_is_opened_and_mapped),
 	    cmocka_unit_test(the_owner_is_named_to_others),
+	    cmocka_unit_test(clients_are_listed),
+	    cmocka_unit_test(a_volume_is_exported_to_one_client),
 	    cmocka_unit_test(a_dead_owner_is_replaced),
 	    cmocka_unit_test(a_replaced_owner_is_told),
 	    cmocka_unit_test(a_restarted_owner_gets_a_new_epoch),

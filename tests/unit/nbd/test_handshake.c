@@ -323,6 +323,18 @@ static void snapshots_are_read_only(void **state)
 	assert_serving(fx);
 }
 
+/* A client would open more connections, and be refused. */
+static void an_export_for_one_is_not_for_many_connections(void **state)
+{
+	struct fx *fx = *state;
+
+	mock_volume_add(fx->f.vs, "one", MIB)->one_opener = true;
+	nbd_peer_go(&fx->p, &fx->f, "one", true);
+	assert_false(fx->p.flags & NBD_FLAG_CAN_MULTI_CONN);
+	assert_true(fx->p.flags & NBD_FLAG_SEND_FLUSH);
+	assert_serving(fx);
+}
+
 static void who_is_refused_is_told_why(void **state)
 {
 	static const struct {
@@ -861,6 +873,7 @@ int main(void)
 	    T(malformed_info_is_invalid),
 	    T(names_that_cannot_be),
 	    T(snapshots_are_read_only),
+	    T(an_export_for_one_is_not_for_many_connections),
 	    T(who_is_refused_is_told_why),
 	    T(the_volume_learns_who_opens_it),
 	    T(list_of_any_length),

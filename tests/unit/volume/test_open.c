@@ -92,6 +92,44 @@ static void exclusive_excludes(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* An export option: whoever is in, stays when it changes; nobody comes second. */
+static void a_volume_for_one_client(void **state)
+{
+	struct vf_open first = {.op = {.name = "vol", .client = "qemu"}},
+		       second = {.op = {.name = "vol"}};
+	struct volume_geometry g;
+	struct volume_fixture fx;
+	struct meta_news news;
+	struct meta *m;
+
+	(void)state;
+	fixture(&fx);
+	m = &fx.meta.meta;
+	fx.vol->one_opener = true;
+	assert_int_equal(try_open(&fx, &first), 0);
+	volume_geometry(first.op.handle, &g);
+	assert_true(g.one_opener);
+	assert_int_equal(try_open(&fx, &second), -E_IN_USE);
+	assert_string_equal(second.op.errmsg, "in use exclusively by qemu");
+	news = (struct meta_news){.volume = fx.vol->id,
+				  .epoch = fx.vol->epoch,
+				  .size_bytes = fx.vol->size_bytes};
+	m->on_volume(m->on_volume_arg, &news);
+	assert_int_equal(try_open(&fx, &second), 0);
+	volume_geometry(first.op.handle, &g);
+	assert_false(g.one_opener);
+	news.one_opener = true;
+	m->on_volume(m->on_volume_arg, &news);
+	assert_int_equal(vf_write(&fx, first.op.handle, 0, 4096, 1), 0);
+	assert_int_equal(vf_write(&fx, second.op.handle, 0, 4096, 1), 0);
+	vf_close(&fx, first.op.handle);
+	assert_int_equal(try_open(&fx, &first), -E_IN_USE);
+	vf_close(&fx, second.op.handle);
+	assert_int_equal(try_open(&fx, &first), 0);
+	vf_close(&fx, first.op.handle);
+	volume_fixture_free(&fx);
+}
+
 static void reopening_needs_no_server(void **state)
 {
 	struct vf_open again = {.op = {.name = "vol"}};
@@ -405,6 +443,7 @@ static void the_server_tells_of_changes(void **state)
 	struct volume_fixture fx;
 	struct volume_handle *h;
 	struct change c = {0};
+	struct meta_news news;
 	struct meta *m;
 
 	(void)state;
@@ -414,17 +453,25 @@ static void the_server_tells_of_changes(void **state)
 	volume_on_change(h, on_change, &c);
 	assert_int_equal(vf_do(&fx, h, VOLUME_READ, 8 << 20, 4096, 0), -EINVAL);
 	fx.vol->size_bytes = 16 << 20;
-	m->on_volume(m->on_volume_arg, fx.vol->id, fx.vol->epoch, 16 << 20, 0);
+	news =
+	    (struct meta_news){.volume = fx.vol->id, .epoch = fx.vol->epoch, .size_bytes = 16 << 20};
+	m->on_volume(m->on_volume_arg, &news);
 	assert_int_equal(c.n, 1);
 	assert_int_equal(c.status, 0);
 	volume_geometry(h, &g);
 	assert_int_equal(g.size_bytes, 16 << 20);
 	assert_int_equal(vf_write(&fx, h, 15 << 20, 4096, 1), 0);
 
-	m->on_volume(m->on_volume_arg, fx.vol->id, fx.vol->epoch - 1, 4 << 20, 0); /* old news */
-	m->on_volume(m->on_volume_arg, fx.vol->id + 1, fx.vol->epoch, 4 << 20, 0); /* another one */
+	news.size_bytes = 4 << 20;
+	news.epoch--;
+	m->on_volume(m->on_volume_arg, &news); /* old news */
+	news.epoch++;
+	news.volume++;
+	m->on_volume(m->on_volume_arg, &news); /* another one */
 	assert_int_equal(c.n, 1);
-	m->on_volume(m->on_volume_arg, fx.vol->id, fx.vol->epoch, 0, -ENOENT);
+	news.volume--;
+	news.status = -ENOENT;
+	m->on_volume(m->on_volume_arg, &news);
 	sim_sleep(&fx.sim, 1000);
 	assert_int_equal(c.n, 2);
 	assert_int_equal(c.status, -ENOENT);
@@ -479,12 +526,13 @@ static void names_are_listed_by_pages(void **state)
 }
 
 static int clients_n;
-static void client(void *arg, const char *name, bool read_only, bool exclusive)
+static void client(void *arg, const struct volume_client *k)
 {
-	(void)arg;
-	(void)exclusive;
+	const struct volume_fixture *fx = arg;
+
 	clients_n++;
-	assert_int_equal(read_only, strcmp(name, "reader") == 0);
+	assert_int_equal(k->volume, fx->vol->id);
+	assert_int_equal(k->read_only, strcmp(k->name, "reader") == 0);
 }
 
 static void clients_are_known(void **state)
@@ -495,10 +543,11 @@ static void clients_are_known(void **state)
 
 	(void)state;
 	fixture(&fx);
-	assert_int_equal(volumes_clients(fx.vs, "vol", client, NULL), -ENOENT);
+	volumes_clients(fx.vs, client, &fx);
+	assert_int_equal(clients_n, 0);
 	assert_int_equal(try_open(&fx, &a), 0);
 	assert_int_equal(try_open(&fx, &b), 0);
-	assert_int_equal(volumes_clients(fx.vs, "vol", client, NULL), 0);
+	volumes_clients(fx.vs, client, &fx);
 	assert_int_equal(clients_n, 2);
 	volume_fixture_free(&fx);
 }
@@ -547,6 +596,7 @@ int main(void)
 	    cmocka_unit_test(opens_share_one_call),
 	    cmocka_unit_test(refusals_say_why),
 	    cmocka_unit_test(exclusive_excludes),
+	    cmocka_unit_test(a_volume_for_one_client),
 	    cmocka_unit_test(reopening_needs_no_server),
 	    cmocka_unit_test(opening_while_it_closes),
 	    cmocka_unit_test(server_away_at_open),

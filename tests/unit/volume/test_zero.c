@@ -386,7 +386,9 @@ static void growing_meanwhile_loses_nothing(void **state)
 		vf_io_start(&fx, h, &zero, seed % 2 ? VOLUME_DISCARD : VOLUME_WRITE_ZEROES,
 			    2 * CHUNK, CHUNK / 2, 0, 0);
 		fx.vol->size_bytes = 4 * CHUNK;
-		m->on_volume(m->on_volume_arg, fx.vol->id, fx.vol->epoch, 4 * CHUNK, 0);
+		m->on_volume(m->on_volume_arg, &(struct meta_news){.volume = fx.vol->id,
+								   .epoch = fx.vol->epoch,
+								   .size_bytes = 4 * CHUNK});
 		vf_io_start(&fx, h, &write, VOLUME_WRITE, 3 * CHUNK - 8192, 4096, 0, 5);
 		assert_int_equal(vf_io_wait(&fx, &zero), 0);
 		assert_int_equal(vf_io_wait(&fx, &write), 0);

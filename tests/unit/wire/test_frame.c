@@ -66,7 +66,7 @@ static void numbers_of_messages_stay(void **state)
 	    {64, "RECORDS"},	   {65, "SERVE"},	   {66, "FREE"},
 	    {67, "CONFIG"},	   {68, "VOLUME_CHANGED"}, {69, "DEVICE_ADD"},
 	    {70, "DEVICE_REMOVE"}, {71, "SLOT_QUERY"},	   {72, "STATS"},
-	    {73, "VOLUME_BENCH"},  {74, "LAYER_QUERY"},
+	    {73, "VOLUME_BENCH"},  {74, "LAYER_QUERY"},	   {75, "CLIENTS"},
 	};
 	size_t at = 0;
 
