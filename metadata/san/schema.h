@@ -22,7 +22,7 @@
  * Map page: header, then for each chunk that is not unmapped, in order:
  *   u8 index in the page | u8 kind (low 4 bits), number of replicas (high 4) | u8 flags | replicas {le16 dev, le32 slot, cgen}
  * cgen is stored as the difference to the page's base in as many bytes as the page's largest difference needs. A full page of single replicas
- * takes 3-4 KiB, one of four replicas 12 KiB while the differences are below 2^40 (at worst 15 KiB). */
+ * takes 3-4 KiB, one of four replicas 12 KiB while the differences are below 2^40, and at worst 15 KiB (docs/decisions/map-page-size.md). */
 #ifndef STRATA_METADATA_SAN_SCHEMA_H
 #define STRATA_METADATA_SAN_SCHEMA_H
 

@@ -73,6 +73,10 @@ enum {
 	TXN_ARENA_LEN = TXN_PAGES_MAX * SCHEMA_PAGE_MAX + TXN_SMALL_MAX * SCHEMA_SMALL_MAX,
 };
 
+/* What etcd takes in one request unless it is told otherwise (docs/decisions/map-page-size.md). */
+static_assert(TXN_ARENA_LEN + METASTORE_BATCH_MAX * (SCHEMA_KEY_MAX + 64) <= 3 << 19,
+	      "the longest batch");
+
 struct txn_obj;
 struct txn_obj_type {
 	bool is_page; /* counts as one page, else as `smalls` small records */

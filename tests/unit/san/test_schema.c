@@ -518,6 +518,12 @@ static void test_map_page_sizes(void **state)
 	}
 	len = schema_map_encode(&body, &k, b);
 	assert_true(len <= 12 << 10);
+	/* and if cgens ever were that far apart */
+	e.replicas[0].cgen = UINT64_MAX;
+	map_body_set(&body, 0, &e);
+	len = schema_map_encode(&body, &k, b);
+	assert_int_equal(len, 24 + SCHEMA_MAP_CHUNKS * (3 + REPLICAS_MAX * (6 + 8)));
+	assert_true(len <= SCHEMA_PAGE_MAX);
 	map_body_free(&body);
 }
 
