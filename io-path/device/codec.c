@@ -131,8 +131,8 @@ static bool blocks_are_sane(const struct fmt_rec_blocks *r, uint32_t len)
 
 static bool ckpt_is_sane(const struct fmt_rec_ckpt *r, uint32_t len)
 {
-	return len == sizeof(*r) && (r->kind == FMT_CKPT_TABLE || r->kind == FMT_CKPT_REGISTRY) &&
-	       r->home <= 1 && get_le16(r->reserved) == 0 && get_le64(r->seq) != 0;
+	return len == sizeof(*r) && r->kind == FMT_CKPT_TABLE && r->home <= 1 &&
+	       get_le16(r->reserved) == 0 && get_le64(r->seq) != 0;
 }
 
 static bool layer_is_sane(const struct fmt_rec_layer *r, uint32_t len)

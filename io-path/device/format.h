@@ -234,13 +234,13 @@ struct fmt_rec_relabel {
 	struct le64 cgen;
 	struct le32 volume, layer, chunk;
 };
-enum fmt_ckpt_kind { FMT_CKPT_TABLE = 1, FMT_CKPT_REGISTRY = 2 };
+enum fmt_ckpt_kind { FMT_CKPT_TABLE = 1 }; /* the other pages describe themselves */
 /* this home of the page is written and flushed; records of it below from_lsn are in it */
 struct fmt_rec_ckpt {
 	struct fmt_record h;
-	struct le32 page_no; /* table page of the device, counted over its groups; 0 for the registry */
+	struct le32 page_no; /* table page of the device, counted over its groups */
 	struct le64 seq, from_lsn;
-	struct le32 crc; /* table page: as in fmt_table_desc */
+	struct le32 crc; /* as in fmt_table_desc */
 	uint8_t kind, home;
 	struct le16 reserved;
 };

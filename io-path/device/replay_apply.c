@@ -212,8 +212,6 @@ static int apply_ckpt(struct replay *rp, const struct fmt_rec_ckpt *rec, uint64_
 	struct geo_range slots;
 	struct table *t;
 
-	if (rec->kind != FMT_CKPT_TABLE)
-		return 0;
 	if (page >= dev->geo.total.table_pages || from_lsn > lsn)
 		return -E_FORMAT;
 	slot_page_touch(dev, geometry_slot_page_of_table(&dev->geo, page), lsn);

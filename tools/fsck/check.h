@@ -62,7 +62,6 @@ struct fsck {
 	uint64_t tail, end; /* records of blocks [tail, end) count */
 	bool is_clean;
 	bool registry_in_journal;
-	uint64_t registry_seq; /* of its last CKPT in the journal; 0: none */
 
 	struct fsck_slot *slots;
 	struct fsck_table *tables;

@@ -232,10 +232,6 @@ static void apply_ckpt(struct fsck *k, uint64_t lsn, const struct fmt_rec_ckpt *
 	uint32_t page = get_le32(r->page_no);
 	struct fsck_slot_page *sp;
 
-	if (r->kind == FMT_CKPT_REGISTRY) {
-		k->registry_seq = get_le64(r->seq);
-		return;
-	}
 	if (page >= k->geo.total.table_pages) {
 		out_of_range(k, lsn, "table page", page);
 		return;
