@@ -71,6 +71,7 @@ exits 0 strata volume release v1; says "^nobody had the volume open"
 exits 1 strata map v2; [ "$(wc -l <"$dir/out")" = 2 ] || fail "a title without a map: $(cat "$dir/out")"
 exits 1 sh -c 'strata status >/dev/full'; says "cannot write to standard output: No space left"
 exits 1 sh -c 'strata volume list --json >/dev/full'
+exits 1 sh -c 'strata status >&-'; says "cannot write to standard output: Bad file"
 exits 1 strata device add "$dir/new"; says "--size SIZE"
 exits 1 strata job show 77; says "there is no job 77"
 exits 0 strata volume stats v1; says "nobody has the volume open"

@@ -341,13 +341,14 @@ static void argument_name(const struct cli_command *cmd, int n, char *name, size
 	snprintf(name, room, "%.*s", (int)len, at);
 }
 
-/* What was printed has arrived: a full disk at the other end is no success. */
+/* What was printed has arrived: a full disk at the other end is no success. Whoever closed standard output misses nothing when nothing was said. */
 static int end(int r)
 {
 	bool failed = ferror(stdout);
 
 	errno = 0;
-	if (fclose(stdout) || failed) {
+	failed = fflush(stdout) || failed;
+	if (failed || (fclose(stdout) && errno != EBADF)) {
 		cli_fail("cannot write to standard output%s%s", errno ? ": " : "",
 			 errno ? strerror(errno) : "");
 		return r ? r : EXIT_FAILED;
