@@ -151,23 +151,28 @@ rmdir "$dir/u/log/metad.log"
 deep=$dir/$(printf 'x%.0s' {1..255} | head -c $((107 - 16 - ${#dir})))
 expect_fail "too long for the unix sockets in it, by 1 bytes" strata up --data "$deep"
 
-# A node that is lost, or does not start, is reported; the others serve, and it is taken in when it comes.
-mv "$dir/u/node2" "$dir/u.node2"
-up_start
-grep -q "node-2 is refused: another node is called node-2" "$dir/u.log" || fail "$(cat "$dir/u.log")"
-grep -q "1 of 2 nodes serve" "$dir/u.log" || fail "$(cat "$dir/u.log")"
-strata --server "unix:$dir/u/run/api.sock" node list --json | jq -e '[.[].state] == ["online", "away"]' >/dev/null || fail "node-1 does not serve"
-kill -TERM "$up_pid"
-ends 0
-rm -rf "$dir/u/node2" && mv "$dir/u.node2" "$dir/u/node2"
-cp "$dir/u/node2/identity" "$dir/identity"
+# A node that does not start, or is lost, is reported; the others serve, and it is taken in when it comes.
+u_strata() { strata --server "unix:$dir/u/run/api.sock" "$@"; }
+mv "$dir/u/node2/identity" "$dir/identity"
 echo rubbish >"$dir/u/node2/identity"
 up_start
 grep -q "device-size has no effect" "$dir/u.log" || fail "$(cat "$dir/u.log")"
 grep -q "node2/identity is damaged" "$dir/u.log" || fail "$(cat "$dir/u.log")"
-cp "$dir/identity" "$dir/u/node2/identity"
+mv "$dir/identity" "$dir/u/node2/identity"
 wait_until 20 grep -q "strata: node-2 serves" "$dir/u.log"
-wait_until 20 strata --server "unix:$dir/u/run/api.sock" status
+wait_until 20 u_strata status
+kill -TERM "$up_pid"
+ends 0
+rm -rf "$dir/u/node2"
+up_start
+grep -q "node-2 is refused: another node is called node-2.*strata node remove" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+grep -q "1 of 2 nodes serve" "$dir/u.log" || fail "$(cat "$dir/u.log")"
+u_strata node list --json | jq -e '[.[].state] == ["online", "away"]' >/dev/null || fail "node-1 does not serve: $(u_strata node list)"
+u_strata device remove "$(u_strata device list --json | jq '.[] | select(.node_name == "node-2") | .number')" --lost
+u_strata node remove node-2
+wait_until 30 grep -q "strata: node-2 serves" "$dir/u.log"
+wait_until 20 u_strata status
+u_strata device list --json | jq -e '[.[] | select(.state == "ok") | .node_name] | sort == ["node-1", "node-1", "node-2"]' >/dev/null || fail "$(u_strata device list)"
 kill -TERM "$up_pid"
 ends 0
 
