@@ -54,6 +54,7 @@ struct device {
 	uint64_t cgen_highest, bad_blocks;
 	uint64_t last_change_ns; /* when the last record was made for somebody */
 	bool power_loss;	 /* is what the replay found */
+	uint64_t no_space_ns;	 /* info.no_space: when a write found none last */
 	struct device_info info; /* its counters only */
 
 	void (*on_event)(void *arg, struct device *dev, const char *what, const char *text);
@@ -85,6 +86,8 @@ void table_load_start(struct device *dev, struct table_page *p);
 void table_load_again(struct device *dev, struct table_page *p); /* of one that is unreadable */
 void table_recount(struct device *dev, struct table_page *p);
 void punch_failed(struct device *dev, int status);
+void space_missing(struct device *dev);		/* a write found none under the device */
+void space_found(struct device *dev);		/* one that needed some got it */
 bool device_is_quiet(const struct device *dev); /* nothing is in flight, no timer armed */
 void close_step(struct device *dev);		/* something ended that a close may wait for */
 

@@ -153,6 +153,35 @@ void device_info(struct device *dev, struct device_info *ret_info)
 	ret_info->active_slots = dev->slots.active_n;
 }
 
+int device_space(struct device *dev, struct ioe_file_space *ret_space)
+{
+	return ioe_file_space(dev->ioe, dev->file, ret_space);
+}
+
+/* ---- the filesystem under it is full ------------------------------------------------------------------------------------ */
+
+/* Nearly full, writes succeed and fail in turns: it counts as full until none has failed for a while. */
+#define SPACE_AGAIN_NS 2000000000ULL
+
+void space_missing(struct device *dev)
+{
+	dev->info.no_space_errors++;
+	dev->no_space_ns = ioe_now_ns(dev->ioe);
+	if (dev->info.no_space)
+		return;
+	dev->info.no_space = true;
+	device_event(dev, "no_space",
+		     "there is no space left under the device: writes to new places fail");
+}
+
+void space_found(struct device *dev)
+{
+	if (!dev->info.no_space || ioe_now_ns(dev->ioe) - dev->no_space_ns < SPACE_AGAIN_NS)
+		return;
+	dev->info.no_space = false;
+	device_event(dev, "space_again", "there is space under the device again");
+}
+
 int device_slot_get(struct device *dev, uint32_t slot, struct device_slot *ret_slot)
 {
 	const struct slot *s;

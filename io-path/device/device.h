@@ -146,8 +146,13 @@ struct device_info {
 	uint64_t journal_blocks, journal_records, flushes, checkpoints, active_slots;
 	uint64_t reads, writes, clears, frees, read_bytes, write_bytes;
 	uint64_t read_errors, write_errors; /* of the medium, as requests met them */
+	uint64_t no_space_errors;	    /* writes that found no space under the device */
+	bool no_space; /* the last that needed some found none: events no_space, and space_again when one finds some */
 };
 void device_info(struct device *dev, struct device_info *ret_info);
+
+/* Of a device that is a file: what is under it (ioe_file_space()). -EINVAL: it is none. */
+int device_space(struct device *dev, struct ioe_file_space *ret_space);
 
 enum device_slot_state { DEVICE_SLOT_FREE = 0, DEVICE_SLOT_OPEN = 1 };
 struct device_slot {

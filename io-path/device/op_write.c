@@ -207,11 +207,22 @@ static void write_submit(struct op *op)
 		  (uint64_t)op->blocks_n * BLOCK_BYTES, write_data_done);
 }
 
+/* Did it go where there may have been nothing? */
+static bool has_taken_space(const struct op *op)
+{
+	for (uint32_t i = 0; op->page->loaded && i < op->blocks_n; i++)
+		if (!table_is_data(op_table_values(op)[i]))
+			return true;
+	return false;
+}
+
 static void write_data_done(struct ioe_req *io)
 {
 	struct op *op = container_of(io, struct op, io);
 
 	op->io_done = true;
+	if (!io->status && op->dev->info.no_space && has_taken_space(op))
+		space_found(op->dev);
 	op->dev->info.writes++;
 	op->dev->info.write_bytes += (uint64_t)op->blocks_n * BLOCK_BYTES;
 	if (op->dev->failed) {

@@ -35,6 +35,7 @@ void op_write_failed(struct op *op, int status)
 		failed_reserve(op);
 		return;
 	}
+	space_missing(dev);
 	if (op->page->is_unreadable) /* since the op began */
 		table_load_again(dev, op->page);
 	/* a stable one waits for the flush with the other waiter */

@@ -11,7 +11,7 @@
 
 #define OPEN_WAIT_NS 1000000000ULL
 #define REPORT_NS    30000000000ULL
-enum { HAPPENINGS_MAX = 256 };
+enum { HAPPENINGS_MAX = 256, FS_MOVED_MIN = 64 << 20 };
 
 /* something for the event log, until the server has it */
 struct happening {
@@ -210,6 +210,8 @@ static void on_up(struct dialer *d)
 void control_describe_device(const struct node_device *d, Strata__DeviceInfo *ret_info,
 			     struct device_info *room)
 {
+	struct ioe_file_space space;
+
 	strata__device_info__init(ret_info);
 	ret_info->uuid = control_uuid(&d->uuid);
 	ret_info->path = d->path;
@@ -230,6 +232,21 @@ void control_describe_device(const struct node_device *d, Strata__DeviceInfo *re
 	ret_info->capacity_bytes = room->capacity_bytes;
 	ret_info->power_loss = room->replayed_power_loss;
 	ret_info->serving = d->state == NODE_DEVICE_SERVING;
+	ret_info->no_space = room->no_space;
+	if (device_space(d->dev, &space))
+		return;
+	ret_info->fs = space.fs_id;
+	ret_info->fs_free_bytes = space.free_bytes;
+	ret_info->fs_owed_bytes = space.owed_bytes;
+}
+
+void control_device_told(struct node_device *d, const Strata__DeviceInfo *info)
+{
+	d->told = true;
+	d->told_failed = info->failed;
+	d->told_lsn = info->stable_lsn;
+	d->told_no_space = info->no_space;
+	d->told_fs_free_bytes = info->fs_free_bytes;
 }
 
 static void hello_send(struct control *c)
@@ -255,9 +272,7 @@ static void hello_send(struct control *c)
 		}
 		list[m.n_devices] = &infos[m.n_devices];
 		control_describe_device(d, &infos[m.n_devices], &rooms[m.n_devices]);
-		d->told = true;
-		d->told_failed = infos[m.n_devices].failed;
-		d->told_lsn = infos[m.n_devices].stable_lsn;
+		control_device_told(d, &infos[m.n_devices]);
 		m.n_devices++;
 	}
 	m.version = STRATA_VERSION;
@@ -519,6 +534,18 @@ void push_result(struct push *p, int status, const char *errmsg)
 
 /* ---- reports ------------------------------------------------------------------------------------------------------------------- */
 
+/* Somebody else fills, or empties, the filesystem under it: a sixteenth is worth a word. */
+static bool fs_has_moved(const struct node_device *d)
+{
+	struct ioe_file_space space;
+	uint64_t was = d->told_fs_free_bytes, moved;
+
+	if (device_space(d->dev, &space))
+		return false;
+	moved = space.free_bytes > was ? space.free_bytes - was : was - space.free_bytes;
+	return moved > was / 16 && moved > FS_MOVED_MIN;
+}
+
 /* Only what moved: an idle node reports nothing. */
 static void report_all(struct control *c)
 {
@@ -529,7 +556,7 @@ static void report_all(struct control *c)
 		if (!d->attached || !d->dev)
 			continue;
 		device_info(d->dev, &info);
-		if (info.stable_lsn != d->told_lsn)
+		if (info.stable_lsn != d->told_lsn || fs_has_moved(d))
 			report(c, d);
 	}
 }
@@ -552,9 +579,7 @@ static void report(struct control *c, struct node_device *d)
 	op->uuid = d->uuid;
 	m.device = &info;
 	control_describe_device(d, &info, &room);
-	d->told = true;
-	d->told_failed = info.failed;
-	d->told_lsn = info.stable_lsn;
+	control_device_told(d, &info);
 	control_send(&c->dialer.conn, CONTROL_DEVICE_REPORT, 0,
 		     conn_call_begin(&c->dialer.conn, &op->call, report_answered), &m.base);
 }

@@ -65,9 +65,9 @@ static void add_done(struct devices_add *add)
 	if (!add->status) {
 		control_describe_device(add->device, &info, &room);
 		m.device = &info;
+		control_device_told(add->device, &info);
 		add->device->told = c->session == op->p.session;
 		add->device->admitted = add->device->told; /* or the server has it removed */
-		add->device->told_lsn = info.stable_lsn;
 		if (c->session != op->p.session)
 			control_device_changed(c, add->device);
 	}
@@ -253,6 +253,7 @@ static void device_metrics(struct control_metrics *out, const struct node_device
 	COUNTER("frees", "Slots freed", i.frees)
 	COUNTER("read_bytes", "Bytes read", i.read_bytes)
 	COUNTER("write_bytes", "Bytes written", i.write_bytes)
+	COUNTER("no_space", "Writes that found no space under the device", i.no_space_errors)
 #undef GAUGE
 #undef COUNTER
 }

@@ -39,6 +39,7 @@ void *push_grow(struct push *p, size_t bytes);
 
 void control_describe_device(const struct node_device *d, Strata__DeviceInfo *ret_info,
 			     struct device_info *room);
+void control_device_told(struct node_device *d, const Strata__DeviceInfo *info);
 void control_check_ready(struct control *c);
 void control_close_step(struct control *c);
 

@@ -165,8 +165,11 @@ void node_device_on_event(void *arg, struct device *dev, const char *what, const
 	if (d->dev != dev || d->state == NODE_DEVICE_FAILED || d->state == NODE_DEVICE_CLOSING)
 		return;
 	device_info(dev, &info);
-	if (!info.failed)
+	if (!info.failed) {
+		if (d->state == NODE_DEVICE_SERVING && info.no_space != d->told_no_space)
+			ds->cfg.changed(ds->cfg.arg, d);
 		return;
+	}
 	d->state = NODE_DEVICE_FAILED; /* stays with the store: it fails requests at once */
 	snprintf(d->errmsg, sizeof(d->errmsg), "%s", text);
 	ds->cfg.changed(ds->cfg.arg, d);

@@ -39,6 +39,8 @@ struct node_device {
 	bool refused;	   /* by the metadata server; errmsg says why */
 	bool admitted;	   /* ... in this session not: what is told to all devices is told to it */
 	uint64_t told_lsn; /* stable lsn it was last told */
+	bool told_no_space;
+	uint64_t told_fs_free_bytes;
 	/* private */
 	struct device_open *open;
 	struct ioe_req retry;
@@ -53,7 +55,7 @@ struct devices_config {
 	const char *dir;	 /* where the list is; must live as long */
 	const char *runtime_dir; /* for restart rings; NULL: none */
 	struct node_store *store;
-	/* a device became OPEN, FAILED, or was given up: tell the metadata server. Not called for results of devices_add. */
+	/* a device became OPEN, FAILED, was given up, or has no space under it (any more): tell the metadata server. Not called for results of devices_add. */
 	void (*changed)(void *arg, struct node_device *d);
 	/* what a device had to say: `what` is a stable word */
 	void (*event)(void *arg, struct node_device *d, const char *what, const char *text);

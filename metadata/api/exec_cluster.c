@@ -19,7 +19,7 @@ struct exec_status {
 	struct san_job_list list;
 	uint32_t jobs_n;
 	enum health health;
-	json_t *reasons;
+	json_t *reasons, *warnings;
 	struct san_job jobs[JOBS_PAGE];
 };
 
@@ -58,7 +58,17 @@ static void reason_device(struct exec_status *op, const struct cluster_device *d
 	struct cluster *c = op->x.a->cluster;
 	struct cluster_node *n = cluster_node_by_no(c, d->node);
 
-	if (d->member != CLUSTER_MEMBER || d->presence == CLUSTER_OK)
+	if (d->member != CLUSTER_MEMBER)
+		return;
+	if (d->presence == CLUSTER_OK && d->no_space)
+		reason(
+		    op, HEALTH_FAILED, ADMIN_E_NO_SPACE,
+		    "Make space on the filesystem that its file is on; the next write that finds "
+		    "some clears this.",
+		    "there is no space left under device %u (%s on node %s): writes to new "
+		    "places fail",
+		    d->no, d->path, n ? n->name : "?");
+	if (d->presence == CLUSTER_OK)
 		return;
 	reason(
 	    op, device_used(c, d->no) ? HEALTH_FAILED : HEALTH_DEGRADED, ADMIN_E_DEVICE_AWAY,
@@ -106,6 +116,59 @@ static void reason_pool(struct exec_status *op, const struct cluster_pool *p)
 		       (unsigned)(s.used_n * 100 / s.slots_n));
 }
 
+static bool shares_fs(const struct cluster_device *d, const struct cluster_device *other)
+{
+	return other->member == CLUSTER_MEMBER && other->presence == CLUSTER_OK && other->fs &&
+	       other->node == d->node && other->fs == d->fs;
+}
+
+/* Files on one filesystem promise together what it has once. Sparse files on a small disk are usual where things are tried out: no reason, a warning. */
+static void warn_of_fs(struct exec_status *op, const struct cluster_device *first)
+{
+	struct cluster *c = op->x.a->cluster;
+	struct cluster_node *n = cluster_node_by_no(c, first->node);
+	uint64_t free_bytes = first->fs_free_bytes, owed_bytes = 0;
+	char owed[UNITS_TEXT_LEN], left[UNITS_TEXT_LEN], text[ADMIN_MESSAGE_LEN];
+	uint32_t devices_n = 0;
+
+	list_for_each (l, &c->devices) {
+		const struct cluster_device *d = list_entry(l, struct cluster_device, link);
+
+		if (!shares_fs(first, d))
+			continue;
+		if (d->no < first->no) /* it was said of that one */
+			return;
+		devices_n++;
+		owed_bytes += d->fs_owed_bytes;
+		if (d->fs_free_bytes < free_bytes)
+			free_bytes = d->fs_free_bytes;
+	}
+	if (owed_bytes <= free_bytes || json_array_size(op->warnings) >= REASONS_MAX)
+		return;
+	units_format_size(owed_bytes, owed);
+	units_format_size(free_bytes, left);
+	snprintf(
+	    text, sizeof(text),
+	    "the filesystem under device %u (%s on node %s)%s has %s free, and %s may still be "
+	    "written there",
+	    first->no, first->path, n ? n->name : "?", devices_n > 1 ? " and others" : "", left,
+	    owed);
+	json_array_append_new(op->warnings,
+			      json_pack("{s:s, s:o, s:s}", "code", admin_code_word(ADMIN_E_NO_SPACE),
+					"message", exec_text(text), "hint",
+					"Make space there before it is needed, or add a device."));
+}
+
+static void warnings(struct exec_status *op)
+{
+	list_for_each (l, &op->x.a->cluster->devices) {
+		const struct cluster_device *d = list_entry(l, struct cluster_device, link);
+
+		if (shares_fs(d, d))
+			warn_of_fs(op, d);
+	}
+}
+
 static void reasons(struct exec_status *op)
 {
 	struct cluster *c = op->x.a->cluster;
@@ -145,6 +208,9 @@ void exec_status(struct exec *x)
 	op->reasons = json_array();
 	if (op->reasons)
 		reasons(op);
+	op->warnings = json_array();
+	if (op->warnings)
+		warnings(op);
 	op->list.jobs = op->jobs;
 	op->list.jobs_max = JOBS_PAGE;
 	op->list.unfinished_only = true;
@@ -197,20 +263,21 @@ static void status_answer(struct exec_status *op)
 		capacity += (json_int_t)((uint64_t)d->slots_n << d->chunk_shift);
 		used += (json_int_t)((uint64_t)device_used(c, d->no) << d->chunk_shift);
 	}
-	exec_answer(
-	    &op->x, 200,
-	    json_pack(
-		"{s:s, s:o, s:s, s:s, s:o, s:o, s:I, s:{s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i}, "
-		"s:i, s:I, s:I, s:i}",
-		"health", healths[op->health], "reasons", op->reasons, "state", states[c->state],
-		"version", STRATA_VERSION, "cluster", exec_uuid(&cluster), "started",
-		exec_time(op->x.a->started_wall_ns), "commit",
-		(json_int_t)metastore_last_commit(c->store), "nodes", "total", nodes, "online",
-		online, "devices", "total", devices, "ok", presence[CLUSTER_OK], "away",
-		presence[CLUSTER_AWAY] + presence[CLUSTER_ATTACHING], "failed",
-		presence[CLUSTER_FAILED] + presence[CLUSTER_REFUSED], "lost", lost, "volumes",
-		(int)san_volumes_n(c->san), "capacity_bytes", capacity, "used_bytes", used, "jobs",
-		(int)op->jobs_n));
+	exec_answer(&op->x, 200,
+		    json_pack("{s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:I, s:{s:i, s:i}, s:{s:i, s:i, "
+			      "s:i, s:i, s:i}, "
+			      "s:i, s:I, s:I, s:i}",
+			      "health", healths[op->health], "reasons", op->reasons, "warnings",
+			      op->warnings, "state", states[c->state], "version", STRATA_VERSION,
+			      "cluster", exec_uuid(&cluster), "started",
+			      exec_time(op->x.a->started_wall_ns), "commit",
+			      (json_int_t)metastore_last_commit(c->store), "nodes", "total", nodes,
+			      "online", online, "devices", "total", devices, "ok",
+			      presence[CLUSTER_OK], "away",
+			      presence[CLUSTER_AWAY] + presence[CLUSTER_ATTACHING], "failed",
+			      presence[CLUSTER_FAILED] + presence[CLUSTER_REFUSED], "lost", lost,
+			      "volumes", (int)san_volumes_n(c->san), "capacity_bytes", capacity,
+			      "used_bytes", used, "jobs", (int)op->jobs_n));
 }
 
 /* ---- nodes --------------------------------------------------------------------------------------------------------------------------- */

@@ -15,10 +15,11 @@ json_t *exec_device_json(struct cluster *c, const struct cluster_device *d)
 
 	(void)san_device_get(c->san, d->no, &s); /* one that was removed has no space any more */
 	return json_pack(
-	    "{s:i, s:o, s:i, s:s, s:o, s:s, s:s, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "number",
-	    (int)d->no, "uuid", exec_uuid(&d->uuid), "node", (int)d->node, "node_name",
+	    "{s:i, s:o, s:i, s:s, s:o, s:s, s:s, s:o, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I}",
+	    "number", (int)d->no, "uuid", exec_uuid(&d->uuid), "node", (int)d->node, "node_name",
 	    n ? n->name : "", "path", exec_text(d->path), "pool", p ? p->name : "", "state",
-	    cluster_presence_name(d), "reason", exec_text(d->reason), "chunk_bytes",
+	    cluster_presence_name(d), "reason", exec_text(d->reason), "no_space",
+	    d->member == CLUSTER_MEMBER && d->presence == CLUSTER_OK && d->no_space, "chunk_bytes",
 	    1 << d->chunk_shift, "capacity_bytes",
 	    (json_int_t)((uint64_t)d->slots_n << d->chunk_shift), "used_bytes",
 	    (json_int_t)((uint64_t)(s.used_n + s.freeing_n) << d->chunk_shift), "slots",

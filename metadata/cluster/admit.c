@@ -353,6 +353,10 @@ static void admit_accept(struct cluster_admit *op, struct cluster_device *d)
 		cluster_device_decided(c, d);
 		return;
 	}
+	d->no_space = i->no_space;
+	d->fs = i->fs;
+	d->fs_free_bytes = i->fs_free_bytes;
+	d->fs_owed_bytes = i->fs_owed_bytes;
 	if (i->incarnation > d->incarnation && i->power_loss)
 		san_event(c->san, SAN_WARNING, "device_power_loss",
 			  "Device %u (%s) of node %s came back after a power loss: writes that "

@@ -100,6 +100,9 @@ struct cluster_device {
 	char reason[ERRMSG_LEN]; /* why it is not OK */
 	node_no opening; /* AWAY: this node is opening it, and will tell what comes of it; 0: none is */
 	uint64_t commit; /* highest it heard of, as of the hello */
+	bool no_space;	 /* writes to new places find none under it */
+	uint64_t fs, fs_free_bytes,
+	    fs_owed_bytes; /* a file: as the node said last; fs 0: not known */
 	bool wants_attach, attaching;
 	uint32_t layers_pending; /* records under way */
 	uint64_t layers_sent;	 /* highest commit of those */

@@ -46,6 +46,7 @@ struct ioe_ops {
 	int (*file_resize)(struct ioe *e, struct ioe_file *f, uint64_t size_bytes);
 	int (*file_reserve)(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t len);
 	uint64_t (*file_used_bytes)(struct ioe *e, struct ioe_file *f);
+	int (*file_space)(struct ioe *e, struct ioe_file *f, struct ioe_file_space *ret_space);
 	int (*probe_signature)(struct ioe *e, const char *path, char *errmsg);
 	int (*unlink)(struct ioe *e, const char *path);
 	int (*rename)(struct ioe *e, const char *from, const char *to);

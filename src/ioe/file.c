@@ -282,3 +282,25 @@ uint64_t file_used_bytes(struct ioe *e, struct ioe_file *base)
 		return size_now(f);
 	return fstat(f->fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
+
+int file_space(struct ioe *e, struct ioe_file *base, struct ioe_file_space *ret_space)
+{
+	struct file *f = file_of(base);
+	uint64_t size, used;
+	struct statfs fs;
+	struct stat st;
+
+	(void)e;
+	if (f->is_block_device)
+		return -EINVAL;
+	if (fstat(f->fd, &st) || fstatfs(f->fd, &fs))
+		return -errno;
+	size = (uint64_t)st.st_size;
+	used = (uint64_t)st.st_blocks * 512;
+	*ret_space = (struct ioe_file_space){
+	    .fs_id = (uint64_t)st.st_dev + 1, /* 0 is a device number, too */
+	    .free_bytes = (uint64_t)fs.f_bavail * (uint64_t)(fs.f_frsize ? fs.f_frsize : fs.f_bsize),
+	    .owed_bytes = size > used ? size - used : 0,
+	};
+	return 0;
+}

@@ -28,6 +28,7 @@ void file_info(struct ioe_file *f, struct ioe_file_info *ret_info);
 int file_resize(struct ioe *e, struct ioe_file *f, uint64_t size_bytes);
 int file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t len);
 uint64_t file_used_bytes(struct ioe *e, struct ioe_file *f);
+int file_space(struct ioe *e, struct ioe_file *f, struct ioe_file_space *ret_space);
 
 /* ---- file_io.c ---- */
 /* The whole request by system calls; the result is in r->status. */

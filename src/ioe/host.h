@@ -77,11 +77,11 @@ int host_on_terminate(struct ioe *e, void (*fn)(void *arg), void *arg);
 	.wall_ns = host_wall_ns, .random = host_random, .boot_id = host_boot_id,                  \
 	.file_open = file_open, .file_close = file_close, .file_info = file_info,                 \
 	.file_resize = file_resize, .file_reserve = file_reserve,                                 \
-	.file_used_bytes = file_used_bytes, .probe_signature = probe_signature,                   \
-	.unlink = path_unlink, .rename = path_rename, .mkdir = path_mkdir, .same = path_same,     \
-	.check_private = path_check_private, .file_load = small_file_load,                        \
-	.file_store = small_file_store, .shm_create = shm_create, .shm_open = shm_map,            \
-	.shm_close = shm_unmap, .listen = sock_listen, .sock_dup = sock_dup,                      \
+	.file_used_bytes = file_used_bytes, .file_space = file_space,                             \
+	.probe_signature = probe_signature, .unlink = path_unlink, .rename = path_rename,         \
+	.mkdir = path_mkdir, .same = path_same, .check_private = path_check_private,              \
+	.file_load = small_file_load, .file_store = small_file_store, .shm_create = shm_create,   \
+	.shm_open = shm_map, .shm_close = shm_unmap, .listen = sock_listen, .sock_dup = sock_dup, \
 	.sock_close = sock_close
 
 /* Cancels what has not reached the engine's kernel: true when r is completed now. */

@@ -414,6 +414,11 @@ uint64_t ioe_file_used_bytes(struct ioe *e, struct ioe_file *f)
 	return e->ops->file_used_bytes(e, f);
 }
 
+int ioe_file_space(struct ioe *e, struct ioe_file *f, struct ioe_file_space *ret_space)
+{
+	return e->ops->file_space(e, f, ret_space);
+}
+
 int ioe_probe_signature(struct ioe *e, const char *path, char *errmsg)
 {
 	if (errmsg)

@@ -221,6 +221,12 @@ int ioe_file_resize(struct ioe *e, struct ioe_file *f, uint64_t size_bytes);
 int ioe_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t len);
 /* What a sparse file takes on its filesystem. */
 uint64_t ioe_file_used_bytes(struct ioe *e, struct ioe_file *f);
+/* How much more it may come to take, and what its filesystem has for it and all others. -EINVAL: it is a block device. */
+struct ioe_file_space {
+	uint64_t fs_id; /* tells filesystems of a machine apart; never 0 */
+	uint64_t free_bytes, owed_bytes;
+};
+int ioe_file_space(struct ioe *e, struct ioe_file *f, struct ioe_file_space *ret_space);
 
 /* The signature of something else on the device (filesystem, partition table, RAID, LVM...), by libblkid: 0 when there is none, else
  * -E_FOREIGN with its name in errmsg. Opens and closes `path` itself. */

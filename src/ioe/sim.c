@@ -436,6 +436,7 @@ const struct ioe_ops sim_ops = {
     .file_resize = sim_file_resize,
     .file_reserve = sim_file_reserve,
     .file_used_bytes = sim_file_used_bytes,
+    .file_space = sim_file_space,
     .probe_signature = sim_probe_signature,
     .unlink = sim_unlink,
     .rename = sim_rename,

@@ -227,6 +227,7 @@ void sim_file_info(struct ioe_file *f, struct ioe_file_info *ret_info);
 int sim_file_resize(struct ioe *e, struct ioe_file *f, uint64_t size_bytes);
 int sim_file_reserve(struct ioe *e, struct ioe_file *f, uint64_t off, uint64_t len);
 uint64_t sim_file_used_bytes(struct ioe *e, struct ioe_file *f);
+int sim_file_space(struct ioe *e, struct ioe_file *f, struct ioe_file_space *ret_space);
 int sim_probe_signature(struct ioe *e, const char *path, char *errmsg);
 int sim_unlink(struct ioe *e, const char *path);
 int sim_rename(struct ioe *e, const char *from, const char *to);

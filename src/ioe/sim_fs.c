@@ -256,6 +256,26 @@ uint64_t sim_file_used_bytes(struct ioe *e, struct ioe_file *f)
 	return ino->is_block_device ? ino->img.size_bytes : ino->img.used_pages * SIM_PAGE;
 }
 
+/* A machine has one filesystem. */
+int sim_file_space(struct ioe *e, struct ioe_file *f, struct ioe_file_space *ret_space)
+{
+	const struct sim_inode *ino = sim_file_of(f)->ofd->ino;
+	uint64_t used = sim_file_used_bytes(e, f), quota = ino->m->quota_bytes, all = 0;
+
+	if (ino->is_block_device)
+		return -EINVAL;
+	list_for_each (l, &ino->m->inodes)
+		all += list_entry(l, struct sim_inode, link)->img.used_pages * SIM_PAGE;
+	*ret_space = (struct ioe_file_space){
+	    .fs_id = 1,
+	    .free_bytes = !quota	? INT64_MAX
+			  : quota > all ? quota - all
+					: 0,
+	    .owed_bytes = ino->img.size_bytes > used ? ino->img.size_bytes - used : 0,
+	};
+	return 0;
+}
+
 int sim_probe_signature(struct ioe *e, const char *path, char *errmsg)
 {
 	struct sim_name *n = sim_name_find(sim_proc_of(e)->m, path);

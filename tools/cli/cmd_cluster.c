@@ -284,6 +284,20 @@ int cmd_job_cancel(struct cli *c)
 
 /* ---- health ------------------------------------------------------------------------------------------------------------------ */
 
+static void print_notes(const char *mark, json_t *list)
+{
+	json_t *note;
+	size_t i;
+
+	json_array_foreach (list, i, note) {
+		const char *hint = json_string_value(json_object_get(note, "hint"));
+
+		printf("  %s%s%s%s\n", mark,
+		       json_string_value(json_object_get(note, "message")) ?: "?",
+		       hint && *hint ? " - " : "", hint ? hint : "");
+	}
+}
+
 int cmd_status(struct cli *c)
 {
 	static const struct print_column fields[] = {
@@ -299,9 +313,8 @@ int cmd_status(struct cli *c)
 	    {"used", "used_bytes", PRINT_SIZE},
 	    {"jobs running", "jobs", PRINT_NUMBER},
 	};
-	json_t *answer, *reason;
 	const char *health;
-	size_t i;
+	json_t *answer;
 	int r = api_call(c, "GET", "/v1/status", NULL, &answer);
 
 	if (r)
@@ -312,13 +325,8 @@ int cmd_status(struct cli *c)
 		print_json(answer);
 	} else {
 		printf("%s\n", health);
-		json_array_foreach (json_object_get(answer, "reasons"), i, reason) {
-			const char *hint = json_string_value(json_object_get(reason, "hint"));
-
-			printf("  - %s%s%s\n",
-			       json_string_value(json_object_get(reason, "message")) ?: "?",
-			       hint && *hint ? " - " : "", hint ? hint : "");
-		}
+		print_notes("- ", json_object_get(answer, "reasons"));
+		print_notes("warning: ", json_object_get(answer, "warnings"));
 		print_fields(answer, fields, ARRAY_LEN(fields));
 	}
 	json_decref(answer);

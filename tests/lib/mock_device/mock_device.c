@@ -247,6 +247,13 @@ static int slot_request(struct device *dev, struct chunk_req *r)
 			dev->on_event(dev->event_arg, dev, "device_failed", "a write failed");
 			return -E_DEVICE_FAILED;
 		}
+		if (dev->m->is_full != dev->m->no_space) {
+			dev->m->no_space = dev->m->is_full;
+			dev->on_event(dev->event_arg, dev,
+				      dev->m->is_full ? "no_space" : "space_again", "a write");
+		}
+		if (dev->m->is_full)
+			return -ENOSPC;
 		dev->writes++;
 		dev->m->lsn++;
 		s->state = DEVICE_SLOT_OPEN;
@@ -408,6 +415,7 @@ void device_info(struct device *dev, struct device_info *ret_info)
 	    .commit = m->commit,
 	    .failed = dev->failed,
 	    .has_volatile_cache = true,
+	    .no_space = m->no_space,
 	    .reads = dev->reads,
 	    .writes = dev->writes,
 	    .frees = dev->frees,
@@ -417,6 +425,12 @@ void device_info(struct device *dev, struct device_info *ret_info)
 		if (m->slots[i].cgen > ret_info->cgen_highest)
 			ret_info->cgen_highest = m->slots[i].cgen;
 	}
+}
+
+int device_space(struct device *dev, struct ioe_file_space *ret_space)
+{
+	*ret_space = dev->m->space;
+	return ret_space->fs_id ? 0 : -EINVAL;
 }
 
 int device_slot_get(struct device *dev, uint32_t slot, struct device_slot *ret_slot)

@@ -26,9 +26,12 @@ struct mock_medium {
 	struct device_layer layers[MOCK_LAYERS];
 	uint32_t layers_n;
 	uint32_t opens, frees;
-	bool breaks;	  /* the next write fails and takes the device out of service */
-	bool unopenable;  /* device_open fails */
-	uint64_t open_ns; /* device_open takes that much longer */
+	bool is_full;		     /* writes find no space */
+	bool no_space;		     /* the last one did not */
+	struct ioe_file_space space; /* fs_id 0: it is no file */
+	bool breaks;		     /* the next write fails and takes the device out of service */
+	bool unopenable;	     /* device_open fails */
+	uint64_t open_ns;	     /* device_open takes that much longer */
 	struct device *open;
 };
 

@@ -104,6 +104,8 @@ static void answers_are_what_openapi_says(void **state)
 	ask(409, ADMIN_VOLUME_CREATE, NULL, "{\"name\": \"vm1\", \"size_bytes\": 67108864}");
 	ask(201, ADMIN_POOL_CREATE, NULL, "{\"name\": \"slow\", \"media\": \"rotational\"}");
 	ask(201, ADMIN_DEVICE_ADD, NULL, "{\"node\": 1, \"path\": \"/d\", \"size_bytes\": 1000000}");
+	mock_medium("/n1-disk1")->space = (struct ioe_file_space){7, 1 << 20, 1ULL << 30};
+	cworld_run(&w, 40 * SEC);
 	look();
 	v = cworld_call_new();
 	a = cworld_call_new();

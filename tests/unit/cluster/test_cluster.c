@@ -1069,6 +1069,79 @@ static void a_lost_device_makes_mappings_stale(void **state)
 	cworld_free(&w);
 }
 
+/* The filesystem under a device is full: told at once, and when a write finds space again. */
+static void a_full_filesystem_is_told(void **state)
+{
+	struct cworld_call *v, *a;
+	json_t *answer;
+
+	(void)state;
+	begin(65, 1);
+	cworld_volume_create(&w, "vm1", 64 * MIB);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 1, a), 0);
+	mock_medium("/n1-disk1")->is_full = mock_medium("/n1-disk2")->is_full = true;
+	assert_int_equal(cworld_write(&w, 1, v, &a->items[0]), -ENOSPC);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), "failed");
+	assert_string_equal(cworld_text(answer, "reasons.0.code"), "no_space");
+	assert_non_null(strstr(cworld_text(answer, "reasons.0.message"), "no space left under"));
+	json_decref(answer);
+	assert_int_equal(cworld_events(&w, "no_space"), 1);
+	mock_medium("/n1-disk1")->is_full = mock_medium("/n1-disk2")->is_full = false;
+	assert_int_equal(cworld_write(&w, 1, v, &a->items[0]), 0);
+	cworld_run(&w, SEC);
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), "ok");
+	json_decref(answer);
+	assert_int_equal(cworld_events(&w, "space_again"), 1);
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
+static void expect_warnings(size_t n, const char *part)
+{
+	json_t *answer;
+
+	assert_int_equal(cworld_admin(&w, ADMIN_STATUS, NULL, NULL, &answer), 200);
+	assert_string_equal(cworld_text(answer, "health"), "ok");
+	assert_int_equal(json_array_size(json_object_get(answer, "warnings")), n);
+	if (n)
+		assert_non_null(strstr(cworld_text(answer, "warnings.0.message"), part));
+	json_decref(answer);
+}
+
+/* Two files on one filesystem: each would fit. */
+static void files_that_promise_too_much(void **state)
+{
+	struct mock_medium *a, *b;
+
+	(void)state;
+	begin(66, 2);
+	a = mock_medium("/n1-disk1");
+	b = mock_medium("/n1-disk2");
+	expect_warnings(0, NULL);
+	a->space = b->space = (struct ioe_file_space){7, 1000 * (uint64_t)MIB, 600 * (uint64_t)MIB};
+	/* of another machine */
+	mock_medium("/n2-disk1")->space = a->space;
+	cworld_run(&w, 40 * SEC);
+	expect_warnings(
+	    1, "device 1 (/n1-disk1 on node node-1) and others has 1000 MiB free, and 1.1 GiB");
+	b->space.fs_id = 8;
+	cworld_node_stop(&w, 1);
+	cworld_node_start(&w, 1);
+	cworld_run(&w, SEC);
+	expect_warnings(0, NULL);
+	a->space.free_bytes = 500 * (uint64_t)MIB; /* somebody else takes it */
+	cworld_run(&w, 40 * SEC);
+	expect_warnings(1, "device 1 (/n1-disk1 on node node-1) has 500 MiB free, and 600 MiB");
+	cworld_free(&w);
+}
+
 /* ---- pools ------------------------------------------------------------------------------------------------------------------------------- */
 
 static int64_t ask_int(enum admin_verb verb, const char *subject, const char *path)
@@ -1879,6 +1952,8 @@ int main(void)
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
 	    cmocka_unit_test(a_device_leaves_though_its_node_was_away),
 	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
+	    cmocka_unit_test(a_full_filesystem_is_told),
+	    cmocka_unit_test(files_that_promise_too_much),
 	    cmocka_unit_test(pools_are_apart),
 	    cmocka_unit_test(a_pool_goes_when_it_is_empty),
 	    cmocka_unit_test(pools_come_and_go_side_by_side),

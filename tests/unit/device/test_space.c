@@ -218,6 +218,46 @@ static void a_late_punch_spares_the_next_tenant(void **state)
 	}
 }
 
+/* The filesystem under the device is full, and has space again: one event each, however many writes fail. Overwrites need none, and prove none. */
+static void a_full_filesystem_is_told(void **state)
+{
+	struct ioe_file_space space;
+	struct device_info i;
+	uint32_t events;
+
+	(void)state;
+	assert_int_equal(dev_write(&fx, 1, 1, 0, 16, 5, 0), 0);
+	assert_int_equal(dev_flush(&fx), 0);
+	events = fx.events_n;
+	sim_disk_quota(fx.sim.m, 1);
+	assert_int_equal(device_space(fx.dev, &space), 0);
+	assert_int_equal(space.free_bytes, 0);
+	assert_int_equal(space.owed_bytes, fx.size_bytes - used_bytes());
+	for (uint32_t n = 0; n < 5; n++)
+		assert_int_equal(dev_write(&fx, 1, 1, 32 + n, 1, 5, 0), -ENOSPC);
+	assert_int_equal(fx.events_n, events + 1);
+	assert_string_equal(fx.last_event, "no_space");
+	sim_sleep(&fx.sim, 3000000000ULL);
+	assert_int_equal(dev_write(&fx, 1, 1, 0, 16, 6, 0), 0);
+	device_info(fx.dev, &i);
+	assert_true(i.no_space);
+	assert_int_equal(i.no_space_errors, 5);
+
+	/* it comes and goes: that is no news */
+	assert_int_equal(dev_write(&fx, 1, 1, 60, 1, 5, 0), -ENOSPC);
+	sim_disk_quota(fx.sim.m, 0);
+	assert_int_equal(dev_write(&fx, 1, 1, 40, 1, 5, 0), 0);
+	device_info(fx.dev, &i);
+	assert_true(i.no_space);
+	sim_sleep(&fx.sim, 3000000000ULL);
+	assert_int_equal(dev_write(&fx, 1, 1, 41, 1, 5, 0), 0);
+	device_info(fx.dev, &i);
+	assert_false(i.no_space);
+	assert_int_equal(fx.events_n, events + 2);
+	assert_string_equal(fx.last_event, "space_again");
+	assert_int_equal(dev_expect(&fx, 1, 1, 0, 16, 6), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +270,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(nothing_is_punched_when_the_record_of_a_free_failed,
 					    setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_late_punch_spares_the_next_tenant, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_full_filesystem_is_told, setup, teardown),
 	};
 
 	log_set_level(LOG_ERROR + 1);
