@@ -42,11 +42,17 @@ up_pid=
 checked 0 "$all_is_well and .freeing == 12 and .chunks == 8"
 strata fsck --data "$dir/c" --runtime-dir "$dir/rt" >"$dir/fsck"
 grep -q "of them being freed" "$dir/fsck" && grep -q "8 chunks mapped, 12 slots to be freed: consistent" "$dir/fsck" || fail "$(cat "$dir/fsck")"
+# nor that the volume's records are of no use any more: each device has one
+records_gone() { [ "$(strata fsck --data "$dir/c" --runtime-dir "$dir/rt" --json --notes | jq '[.findings[] | select(.what == "layer-gone")] | length')" = "$1" ]; }
+records_gone 2 || fail "$(strata fsck --data "$dir/c" --runtime-dir "$dir/rt" --notes)"
 cluster_start
 freed() { [ "$(strata pool show default --json | jq .used_bytes)" = $((8 << 20)) ]; }
 wait_until 30 freed
+swept() { [ "$(grep -c "records of layers that are gone were dropped" "$dir/c/log/metad.log")" = 2 ]; }
+wait_until 20 swept
 cluster_stop
 checked 0 "$all_is_well and .freeing == 0 and .chunks == 8"
+records_gone 0 || fail "$(strata fsck --data "$dir/c" --runtime-dir "$dir/rt" --notes)"
 
 # whoever holds a device is not disturbed, and what is on it is not known then
 exec 9<"${disks[0]}"
