@@ -190,8 +190,8 @@ const char *cluster_presence_name(
 void cluster_node_save(struct cluster *c, const struct cluster_node *n);
 void cluster_device_save(struct cluster *c, const struct cluster_device *d);
 
-/* Is a device about to serve, or may one be: it is being opened, or its node has not been back since this server started, and that is not long ago? */
-bool cluster_space_may_come(struct cluster *c);
+/* Is a device of the pool about to serve, or may one be: it is being opened, or its node has not been back since this server started, and that is not long ago? */
+bool cluster_space_may_come(struct cluster *c, uint32_t pool);
 
 /* The address of an export for clients: "nbd://HOST:PORT/NAME" or "nbd+unix:///NAME?socket=PATH". */
 enum { CLUSTER_URI_LEN = 4 * IOE_ADDR_MAX + NAME_LEN_MAX + 32 };

@@ -360,7 +360,7 @@ struct session *cluster_device_session(struct cluster *c, const struct cluster_d
 	return n ? n->session : NULL;
 }
 
-bool cluster_space_may_come(struct cluster *c)
+bool cluster_space_may_come(struct cluster *c, uint32_t pool)
 {
 	bool is_young = ioe_now_ns(c->ioe) - c->started_ns < RETURN_NS;
 
@@ -369,7 +369,7 @@ bool cluster_space_may_come(struct cluster *c)
 	list_for_each (l, &c->devices) {
 		struct cluster_device *d = list_entry(l, struct cluster_device, link);
 
-		if (d->member == CLUSTER_MEMBER &&
+		if (d->member == CLUSTER_MEMBER && d->pool == pool &&
 		    (d->presence == CLUSTER_ATTACHING ||
 		     (d->presence == CLUSTER_AWAY && (is_young || d->opening))))
 			return true;

@@ -356,7 +356,8 @@ static void alloc_done(struct san_req *req)
 	struct call_alloc *op = container_of(req, struct call_alloc, alloc.req);
 	struct cluster *c = op->k.s->cluster;
 
-	if (req->status == -ENOSPC && session_is_joined(op->k.s) && cluster_space_may_come(c)) {
+	if (req->status == -ENOSPC && session_is_joined(op->k.s) &&
+	    cluster_space_may_come(c, san_volume_pool(c->san, op->alloc.volume))) {
 		ioe_timer(c->ioe, &op->timer, ioe_now_ns(c->ioe) + ALLOC_AGAIN_NS, alloc_again);
 		return;
 	}

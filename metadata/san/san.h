@@ -298,6 +298,7 @@ struct san_volume_list {
 };
 void san_volume_list(struct san *s, struct san_volume_list *r);
 uint32_t san_volumes_n(const struct san *s);
+uint32_t san_volume_pool(const struct san *s, volume_id id); /* 0: there is no such volume */
 
 /* Headers of layers, for the LAYER records of devices. */
 struct san_layer {

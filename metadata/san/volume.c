@@ -537,6 +537,13 @@ void san_volume_list(struct san *s, struct san_volume_list *r)
 	scan_start(sc, &prefix, &after, list_scanned, r);
 }
 
+uint32_t san_volume_pool(const struct san *s, volume_id id)
+{
+	const struct volume *vol = volume_by_id(s, id);
+
+	return vol ? vol->v.pool : 0;
+}
+
 uint32_t san_volumes_n(const struct san *s)
 {
 	return (uint32_t)s->names.count;

@@ -1226,6 +1226,38 @@ static void pools_are_apart(void **state)
 	cworld_free(&w);
 }
 
+/* A full pool says so at once, though a device of another one is being opened. */
+static void a_full_pool_waits_for_its_own_devices(void **state)
+{
+	struct cworld_call *v, *a;
+
+	(void)state;
+	begin(67, 1);
+	assert_int_equal(cworld_admin(&w, ADMIN_POOL_CREATE, NULL,
+				      "{\"name\": \"slow\", \"media\": \"rotational\"}", NULL),
+			 201);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_ADD, NULL,
+				      "{\"node\": 1, \"path\": \"/slow\", \"pool\": \"slow\"}",
+				      NULL),
+			 201);
+	cworld_volume_create(&w, "vm1", (2 * MOCK_SLOTS + 10) * (uint64_t)MIB);
+	cworld_node_stop(&w, 1);
+	mock_medium("/slow")->open_ns = 100 * SEC;
+	cworld_node_begin(&w, 1);
+	cworld_run(&w, 20 * SEC);
+	v = cworld_call_new();
+	a = cworld_call_new();
+	assert_int_equal(cworld_open(&w, 1, "vm1", v), 0);
+	assert_int_equal(cworld_alloc(&w, 1, v, 0, 2 * MOCK_SLOTS, a), 0);
+	cworld_alloc_begin(&w, 1, v, 2 * MOCK_SLOTS, 1, a);
+	cworld_run(&w, SEC);
+	assert_true(a->done);
+	assert_int_equal(a->alloc.req.status, -ENOSPC);
+	mem_free(v);
+	mem_free(a);
+	cworld_free(&w);
+}
+
 static void a_pool_goes_when_it_is_empty(void **state)
 {
 	(void)state;
@@ -1955,6 +1987,7 @@ int main(void)
 	    cmocka_unit_test(a_full_filesystem_is_told),
 	    cmocka_unit_test(files_that_promise_too_much),
 	    cmocka_unit_test(pools_are_apart),
+	    cmocka_unit_test(a_full_pool_waits_for_its_own_devices),
 	    cmocka_unit_test(a_pool_goes_when_it_is_empty),
 	    cmocka_unit_test(pools_come_and_go_side_by_side),
 	    cmocka_unit_test(an_old_image_of_a_device_is_refused),

@@ -151,6 +151,77 @@ static void test_create_race(void **state)
 	fx_check(fx);
 }
 
+/* ---- options and what goes with the registry -------------------------------------------------------------------------------- */
+
+static void test_exclusive_is_kept(void **state)
+{
+	static const bool yes = true, no = false;
+	struct san_fixture *fx = *state;
+	struct san_volume_set set = {.name = "x", .write_cache = -1, .exclusive = &yes};
+	struct san_volume v;
+
+	fx_volume(fx, "x", 4);
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &set), 0);
+	assert_true(set.volume.exclusive);
+	set.exclusive = NULL; /* something else */
+	set.size_bytes = 8 << 20;
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &set), 0);
+	fx_open(fx, "x");
+	san_fixture_crash(fx);
+	assert_int_equal(get(fx, "x", &v), 0);
+	assert_true(v.exclusive);
+	set = (struct san_volume_set){.name = "x", .write_cache = -1, .exclusive = &no};
+	assert_int_equal(SAN_CALL(fx, san_volume_set, &set), 0);
+	assert_false(set.volume.exclusive);
+}
+
+/* The record of a node or pool goes with the look whether it may, in one commit. */
+static void test_who_leaves_is_not_needed(void **state)
+{
+	struct san_fixture *fx = *state;
+	struct metastore_change put[] = {{.key = {"N1", 2}, .value = {"n", 1}},
+					 {.key = {"P1", 2}, .value = {"p", 1}}};
+	struct metastore_change del[] = {{.key = {"N1", 2}}, {.key = {"P1", 2}}};
+	struct san_records records = {.changes = put, .changes_n = 2};
+	struct san_node_leave node = {.node = FIXTURE_NODE, .also = &del[0], .also_n = 1};
+	struct san_pool_leave pool = {.pool = FIXTURE_POOL, .also = &del[1], .also_n = 1};
+	struct san_volume_close close = {0};
+	struct san_volume_delete delete = {.name = "x"};
+	struct san_device_remove remove = {.dev = fx_device(fx, 10)};
+	struct san_volume v = fx_volume(fx, "x", 4);
+
+	assert_int_equal(SAN_CALL(fx, san_records, &records), 0);
+	assert_int_equal(san_volume_pool(fx->san, v.id), FIXTURE_POOL);
+	assert_int_equal(san_volume_pool(fx->san, v.id + 1), 0);
+	close.epoch = fx_open(fx, "x");
+	close.volume = v.id;
+	assert_int_equal(SAN_CALL(fx, san_node_leave, &node), -E_IN_USE);
+	assert_string_equal(node.req.errmsg, "volume x is open there");
+	node.node++;
+	node.also_n = 0;
+	assert_int_equal(SAN_CALL(fx, san_node_leave, &node), 0); /* another one */
+	node.node--;
+	node.also_n = 1;
+	assert_int_equal(store_expect(&fx->st, "N1", "n"), 0);
+	assert_int_equal(SAN_CALL(fx, san_volume_close, &close), 0);
+	assert_int_equal(SAN_CALL(fx, san_node_leave, &node), 0);
+	assert_int_equal(store_expect(&fx->st, "N1", NULL), 0);
+
+	assert_true(san_pool_has_volumes(fx->san, FIXTURE_POOL));
+	assert_int_equal(SAN_CALL(fx, san_pool_leave, &pool), -ENOTEMPTY);
+	assert_string_equal(pool.req.errmsg, "volume x is in it");
+	assert_int_equal(SAN_CALL(fx, san_volume_delete, &delete), 0);
+	assert_int_equal(SAN_CALL(fx, san_pool_leave, &pool), -ENOTEMPTY);
+	assert_string_equal(pool.req.errmsg, "volume x is in it, being deleted");
+	fx_run_job(fx, delete.job);
+	assert_false(san_pool_has_volumes(fx->san, FIXTURE_POOL));
+	assert_int_equal(SAN_CALL(fx, san_pool_leave, &pool), -ENOTEMPTY);
+	assert_int_equal(store_expect(&fx->st, "P1", "p"), 0);
+	assert_int_equal(SAN_CALL(fx, san_device_remove, &remove), 0);
+	assert_int_equal(SAN_CALL(fx, san_pool_leave, &pool), 0);
+	assert_int_equal(store_expect(&fx->st, "P1", NULL), 0);
+}
+
 /* ---- list ------------------------------------------------------------------------------------------------------------------ */
 
 static void test_list_pages(void **state)
@@ -689,6 +760,8 @@ int main(void)
 	    T(test_create_and_get),
 	    T(test_create_refusals),
 	    T(test_create_race),
+	    T(test_exclusive_is_kept),
+	    T(test_who_leaves_is_not_needed),
 	    T(test_list_pages),
 	    T(test_set),
 	    T(test_delete),
