@@ -2,10 +2,11 @@
 /* change.c - devices that an operator adds and removes.
  *
  *   ADD      ASK* (the node formats and opens it) -> ADMIT* -> attach, WAIT* (until it serves) -> done
- *   REMOVE   SPACE* (it must be empty), or LOSE* (a job follows) -> the node is told to let go of it -> done
+ *   REMOVE   QUEUED -> SPACE* (it must be empty), or LOSE* (a job follows) -> the node is told to let go of it -> done
  *
  * Crash of this server after ASK: the device is on the node's list, and is registered when the node says hello again. When a device leaves, the
- * LAYER records it kept move to others: the marks of all devices are reset, with the removal as far as they fit in one batch. */
+ * LAYER records it kept move to others: the marks of all devices are reset, with the removal as far as they fit in one batch. That batch has the records of
+ * all devices, so removals come one after the other, or one would undo another. */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,6 +24,8 @@ static void add_refused(struct ioe_req *req);
 static void add_asked(struct session_call *call, int status, const ProtobufCMessage *answer);
 static void add_admitted(struct cluster_admit *admit);
 static void add_finish(struct cluster_device_add *op, int status, const char *errmsg);
+static void remove_next(struct cluster *c);
+static void remove_begin(struct cluster_device_remove *op);
 static void remove_refused(struct ioe_req *req);
 static int remove_describe(struct cluster_device_remove *op, enum cluster_member member,
 			   uint32_t *ret_also_n);
@@ -180,16 +183,33 @@ static int remove_refuse(struct cluster_device_remove *op)
 
 void cluster_device_remove(struct cluster_device_remove *op)
 {
-	struct cluster *c = op->c;
-	struct cluster_device *d = op->device;
-	uint32_t also_n = 0;
-	int r;
-
-	cluster_op_begin(c);
+	cluster_op_begin(op->c);
 	op->errmsg[0] = '\0';
 	op->records = NULL;
 	op->job = 0;
-	r = remove_refuse(op);
+	list_push(&op->c->removes, &op->link);
+	remove_next(op->c);
+}
+
+static void remove_next(struct cluster *c)
+{
+	struct cluster_device_remove *op;
+
+	if (c->removing || list_empty(&c->removes))
+		return;
+	op = list_first(&c->removes, struct cluster_device_remove, link);
+	list_del(&op->link);
+	c->removing = true;
+	remove_begin(op);
+}
+
+static void remove_begin(struct cluster_device_remove *op)
+{
+	struct cluster *c = op->c;
+	struct cluster_device *d = op->device;
+	uint32_t also_n = 0;
+	int r = remove_refuse(op);
+
 	if (!r)
 		r = remove_describe(op, op->lost ? CLUSTER_LOST : CLUSTER_REMOVED, &also_n);
 	if (r) {
@@ -197,6 +217,7 @@ void cluster_device_remove(struct cluster_device_remove *op)
 		ioe_nop(c->ioe, &op->nop, remove_refused);
 		return;
 	}
+	d->leaving = true;
 	if (op->lost) {
 		op->lose = (struct san_device_lose){.req.done = lose_done,
 						    .dev = d->no,
@@ -345,7 +366,12 @@ static void remove_finish(struct cluster_device_remove *op, int status, const ch
 	if (op->errmsg != errmsg)
 		snprintf(op->errmsg, sizeof(op->errmsg), "%.255s", status ? errmsg : "");
 	mem_free(op->records);
+	op->device->leaving = false;
+	if (op->device->save_due)
+		cluster_device_save(c, op->device);
+	c->removing = false;
 	op->status = status;
 	op->done(op);
+	remove_next(c);
 	cluster_op_end(c);
 }

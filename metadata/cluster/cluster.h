@@ -109,6 +109,8 @@ struct cluster_device {
 	bool layers_failed;	 /* one did not arrive: the next attach sends them again */
 	bool layers_sweeping;	 /* going on */
 	bool frees_running, frees_again;
+	bool leaving;  /* its removal is being written: nobody else writes its record meanwhile, */
+	bool save_due; /* ... but somebody wanted to */
 };
 
 /* ---- the cluster --------------------------------------------------------------------------------------------------------------------- */
@@ -137,8 +139,9 @@ struct cluster {
 	    joins; /* hellos, the first is being answered once the cluster is not STARTING any more */
 	struct list admits;   /* devices that wait their turn */
 	struct list adds;     /* that wait for their device to serve */
+	struct list removes;  /* that wait their turn */
 	struct join *joining; /* who is being answered */
-	bool admitting;
+	bool admitting, removing;
 	uint32_t ops; /* asynchronous work of this module under way */
 	void (*stopped)(void *arg);
 	void *stopped_arg;
@@ -188,7 +191,7 @@ const char *cluster_presence_name(
 
 /* Writes the record in the background (the SAN being out of service is noticed elsewhere). */
 void cluster_node_save(struct cluster *c, const struct cluster_node *n);
-void cluster_device_save(struct cluster *c, const struct cluster_device *d);
+void cluster_device_save(struct cluster *c, struct cluster_device *d);
 
 /* Is a device of the pool about to serve, or may one be: it is being opened, or its node has not been back since this server started, and that is not long ago? */
 bool cluster_space_may_come(struct cluster *c, uint32_t pool);
@@ -331,6 +334,7 @@ struct cluster_device_remove {
 	char errmsg[ERRMSG_LEN];
 	uint32_t job; /* lost: the job */
 	/* private */
+	struct list link;
 	struct san_device_remove remove;
 	struct san_device_lose lose;
 	struct metastore_change also[SAN_RECORDS_MAX];

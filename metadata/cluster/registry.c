@@ -51,6 +51,7 @@ void cluster_open(struct cluster_open *op)
 	list_init(&c->sessions);
 	list_init(&c->joins);
 	list_init(&c->admits);
+	list_init(&c->removes);
 	list_init(&c->adds);
 	op->errmsg[0] = '\0';
 	if (rd)
@@ -460,10 +461,12 @@ void cluster_node_save(struct cluster *c, const struct cluster_node *n)
 	save_submit(s);
 }
 
-void cluster_device_save(struct cluster *c, const struct cluster_device *d)
+void cluster_device_save(struct cluster *c, struct cluster_device *d)
 {
-	struct save *s = save_new(c);
+	struct save *s;
 
+	d->save_due = d->leaving;
+	s = d->leaving ? NULL : save_new(c);
 	if (!s)
 		return;
 	codec_put_device(d, &s->record);

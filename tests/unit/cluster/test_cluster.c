@@ -979,6 +979,31 @@ static void a_device_leaves_when_it_is_empty(void **state)
 	cworld_free(&w);
 }
 
+/* Each removal writes the records of all devices. */
+static void two_devices_leave_at_once(void **state)
+{
+	struct admin_req r[2] = {{.verb = ADMIN_DEVICE_REMOVE, .subject = "2"},
+				 {.verb = ADMIN_DEVICE_REMOVE, .subject = "4"}};
+
+	(void)state;
+	begin(26, 2);
+	for (int i = 0; i < 2; i++)
+		cworld_admin_begin(&w, &r[i], NULL);
+	cworld_run(&w, SEC);
+	for (int i = 0; i < 2; i++) {
+		cworld_admin_end(&w, &r[i], false);
+		assert_int_equal(r[i].status, 200);
+	}
+	cworld_metad_stop(&w);
+	cworld_metad_start(&w);
+	cworld_run(&w, 5 * SEC);
+	expect_state("1", "ok");
+	expect_state("2", "removed");
+	expect_state("3", "ok");
+	expect_state("4", "removed");
+	cworld_free(&w);
+}
+
 /* A node that dies while its device is taken out has it or not, as the server says: it does not keep what it is refused. */
 static void a_device_leaves_though_its_node_was_away(void **state)
 {
@@ -1982,6 +2007,7 @@ int main(void)
 	    cmocka_unit_test(slots_come_back_also_when_somebody_dies),
 	    cmocka_unit_test(space_is_waited_for_while_devices_are_opened),
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
+	    cmocka_unit_test(two_devices_leave_at_once),
 	    cmocka_unit_test(a_device_leaves_though_its_node_was_away),
 	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
 	    cmocka_unit_test(a_full_filesystem_is_told),
