@@ -33,7 +33,7 @@ CORE      := src/wire src/ioe src/model src/base
 IOPATH    := io-path/volume io-path/node io-path/device
 METADATA  := metadata/api metadata/rpc metadata/jobs metadata/cluster metadata/san metadata/store
 TARGETS   := targets/nbd
-MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib tests/lib/mock_volume tests/lib/nbd tests/lib/mock_device tests/lib/cluster
+MODULES   := $(CORE) $(IOPATH) $(METADATA) $(TARGETS) tools/fsck tests/lib tests/lib/mock_volume tests/lib/nbd tests/lib/mock_device tests/lib/cluster tests/sim
 
 # what a program or the tests of a directory link, by name
 LINK_base     := src/base
@@ -51,6 +51,7 @@ LINK_jobs     := metadata/jobs metadata/san metadata/store $(CORE)
 LINK_metadata := $(METADATA) $(CORE)
 LINK_cluster  := tests/lib/cluster tests/lib/mock_device io-path/node $(METADATA) $(CORE)
 LINK_fsck     := tools/fsck $(METADATA) $(IOPATH) $(CORE)
+LINK_sim      := tests/sim $(TARGETS) $(METADATA) $(IOPATH) $(CORE)
 LINK_all      := tools/fsck $(TARGETS) $(METADATA) $(IOPATH) $(CORE)
 
 lib = $(B)/lib/$(subst /,-,$(1)).a
@@ -106,6 +107,8 @@ $(B)/bin/strata: $(patsubst %.c,$(B)/%.o,$(wildcard tools/cli/*.c)) $(call libs,
 	$(call link)
 # the NBD target over memory, for foreign clients and benchmarks
 $(B)/tests/bench/nbd_ramdisk: $(B)/tests/bench/nbd_ramdisk.o $(call libs,$(LINK_nbd))
+	$(call link)
+$(B)/tests/sim/strata-sim: $(B)/tests/sim/main.o $(call libs,$(LINK_sim))
 	$(call link)
 # build/bin holds the plain build; sanitizer builds stay in build/<variant>/bin
 build/bin/%: build/plain/bin/%
@@ -165,6 +168,14 @@ fuzz-%:
 	$(Q)$(MAKE) --no-print-directory -s VARIANT=fuzz CC=clang build/fuzz/tests/fuzz/fuzz_$*
 	build/fuzz/tests/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECS) -max_len=4096 -timeout=10 -print_final_stats=1 \
 		build/fuzz/corpus-$* tests/fuzz/corpus-$*
+
+# a cluster and its clients in a simulated world, one per seed: docs/simulation.md
+SEED  ?= 1
+SEEDS ?= 100
+.PHONY: sim
+sim: ## SEEDS=n simulated clusters from SEED=first on (VERBOSE=1, TRACE=1: say what happens)
+	$(Q)$(MAKE) --no-print-directory -s $(B)/tests/sim/strata-sim
+	$(B)/tests/sim/strata-sim --seed $(SEED) --seeds $(SEEDS) --jobs $(JOBS) $(if $(VERBOSE),--verbose) $(if $(TRACE),--trace)
 
 lint: ## layout, include rules, forbidden calls, shell scripts
 	@tools/dev/lint
