@@ -33,6 +33,7 @@ void volume_handle_init(struct volume_handle *h)
 void volume_close(struct volume_handle *h, void (*done)(void *arg), void *arg)
 {
 	check(!h->closing);
+	volume_left(h);
 	h->closing = true;
 	h->close_done = done;
 	h->close_arg = arg;
@@ -55,7 +56,6 @@ static void handle_closed(struct vol_task *t)
 
 	list_del(&h->link);
 	v->handles_n--;
-	v->loss_owed = v->loss_owed || h->loss_owed;
 	mem_free(h);
 	if (v->handles_n == 0)
 		volume_drain(v);

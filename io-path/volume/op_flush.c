@@ -13,17 +13,20 @@
  * one back: a device that has lost its memory since answers -E_UNFLUSHED_LOST. When acknowledgements of two incarnations wait
  * for a flush, those of the earlier are lost (lost_gen); the flush is then one for the newer, and reports the loss of the
  * earlier. All who wait when a loss is found are told. So is each other handle that had something acknowledged since the first of what
- * was lost, by its next FLUSH: its holder may rely on its own flushes alone. A handle that is closed before it was told leaves that to the
- * next one that is opened. After any other error nothing became stable: the next FLUSH asks again. */
+ * was lost, by its next FLUSH: its holder may rely on its own flushes alone. What was acknowledged to one who has left (volume_left()) before
+ * the loss was found is told to all who are there, else to the next who comes; who leaves untold leaves that to both: any of them may be the
+ * same client, who had to connect again. After any other error nothing became stable: the next FLUSH asks again. */
 #include <inttypes.h>
 
 #include "io-path/volume/runtime.h"
+#include "src/base/math.h"
 #include "src/base/mem.h"
 
 static void flush_piece(struct vol_piece *p, struct vol_device *d);
 static void device_flush(struct vol_device *d);
 static void device_flushed(struct chunk_req *cr);
 static void handles_owe(struct volume *v, uint64_t since);
+static bool everybody_owes(struct volume *v);
 
 void flush_advance(struct volume_req *r)
 {
@@ -120,8 +123,40 @@ static void handles_owe(struct volume *v, uint64_t since)
 	list_for_each (l, &v->handles) {
 		struct volume_handle *h = list_entry(l, struct volume_handle, link);
 
-		h->loss_owed = h->loss_owed || h->acked_order > since;
+		h->loss_owed = h->loss_owed || (!h->left && h->acked_order > since);
 	}
+	if (v->left_order > since && !everybody_owes(v))
+		v->loss_owed = true;
+}
+
+/* False: nobody is there. */
+static bool everybody_owes(struct volume *v)
+{
+	bool any = false;
+
+	list_for_each (l, &v->handles) {
+		struct volume_handle *h = list_entry(l, struct volume_handle, link);
+		bool is_told = !h->left && !h->read_only;
+
+		h->loss_owed = h->loss_owed || is_told;
+		any = any || is_told;
+	}
+	return any;
+}
+
+void volume_left(struct volume_handle *h)
+{
+	struct volume *v = h->v;
+
+	if (h->left)
+		return;
+	h->left = true;
+	v->left_order = MAX(v->left_order, h->acked_order);
+	if (h->loss_owed) {
+		everybody_owes(v);
+		v->loss_owed = true;
+	}
+	h->loss_owed = false;
 }
 
 int flush_end(struct volume_handle *h, int status)

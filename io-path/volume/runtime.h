@@ -220,7 +220,8 @@ struct volume {
 	struct vol_device *hot_device;
 	uint32_t device_flushes_n; /* under way */
 	uint64_t acks_n;	   /* volatile acknowledgements, of all devices */
-	bool loss_owed;		   /* by handles that were closed: the next one is told */
+	uint64_t left_order; /* acks_n with the last of those given to handles that have left */
+	bool loss_owed;	     /* to those who left: the next who comes is told */
 
 	struct vol_alloc alloc;
 	struct vol_update update;
@@ -246,7 +247,7 @@ struct volume_handle {
 	struct volume *v;
 	bool read_only, exclusive, remote_client;
 	bool stable; /* every write is made stable before it is acknowledged */
-	bool closing;
+	bool left, closing;
 	bool loss_owed; /* something of it was lost, and it has not been told: its next FLUSH does */
 	uint64_t acked_order; /* acks_n of the volume with its last volatile acknowledgement */
 	uint32_t in_flight;

@@ -49,6 +49,10 @@ struct volume_open {
 };
 void volume_open(struct volumes *vs, struct volume_open *op);
 
+/* Nobody hears the answers of requests in flight any more, and there will be no others: what a FLUSH would have told of lost writes is for others to hear.
+ * volume_close() says so too. */
+void volume_left(struct volume_handle *h);
+
 /* Two-phase: requests in flight finish, then done. Later submits on the handle are a bug. The last close lets the runtime go. */
 void volume_close(struct volume_handle *h, void (*done)(void *arg), void *arg);
 

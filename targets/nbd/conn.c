@@ -167,6 +167,8 @@ void conn_shut(struct nbd_conn *c)
 	if (c->state == CONN_CLOSING)
 		return;
 	c->state = CONN_CLOSING;
+	if (c->handle)
+		volume_left(c->handle);
 	list_del(&c->greet_link);
 	budget_forget(c);
 	conn_deadline(c, 0);

@@ -302,6 +302,11 @@ static void closed(struct job *j)
 	done(arg);
 }
 
+void volume_left(struct volume_handle *h)
+{
+	check(!h->closed);
+}
+
 void volume_close(struct volume_handle *h, void (*done)(void *arg), void *arg)
 {
 	check(!h->closed);

@@ -397,6 +397,46 @@ static void each_client_is_told_of_its_loss(void **state)
 	volume_fixture_free(&fx);
 }
 
+/* A client whose requests hang gives its connection up and connects again; then it turns out that what it had been told is lost. */
+static void who_connects_again_is_told_of_a_loss(void **state)
+{
+	struct volume_fixture fx;
+	struct volume_handle *h = fixture(&fx), *again = vf_open(&fx, "vol");
+
+	(void)state;
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	volume_left(h); /* before the loss is found */
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST); /* which nobody hears */
+	assert_int_equal(vf_flush(&fx, again), -E_UNFLUSHED_LOST);
+	assert_int_equal(vf_flush(&fx, again), 0);
+	vf_close(&fx, h);
+	assert_int_equal(vf_flush(&fx, again), 0);
+
+	h = vf_open(&fx, "vol");
+	assert_int_equal(vf_flush(&fx, h), 0);
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	assert_int_equal(vf_write(&fx, again, 4096, 4096, 2), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	assert_int_equal(vf_flush(&fx, again), -E_UNFLUSHED_LOST);
+	volume_left(h); /* after that */
+	assert_int_equal(vf_flush(&fx, again), -E_UNFLUSHED_LOST);
+	assert_int_equal(vf_flush(&fx, again), 0);
+
+	/* what was flushed before it left is not lost */
+	assert_int_equal(vf_write(&fx, again, 0, 4096, 1), 0);
+	assert_int_equal(vf_flush(&fx, again), 0);
+	volume_left(again);
+	h = vf_open(&fx, "vol");
+	assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST); /* the one before */
+	assert_int_equal(vf_write(&fx, h, 0, 4096, 1), 0);
+	mock_store_power_loss(&fx.store, device_of(&fx, 0));
+	again = vf_open(&fx, "vol");
+	assert_int_equal(vf_flush(&fx, h), -E_UNFLUSHED_LOST);
+	assert_int_equal(vf_flush(&fx, again), 0);
+	volume_fixture_free(&fx);
+}
+
 /* Acknowledged behind a flush that finds a loss, and lost as well: the next flush must not say that it is stable. */
 static void what_is_lost_behind_a_flush_is_told_too(void **state)
 {
@@ -474,6 +514,7 @@ int main(void)
 	    cmocka_unit_test(a_late_answer_does_not_hide_a_loss),
 	    cmocka_unit_test(everybody_who_waits_is_told_of_a_loss),
 	    cmocka_unit_test(each_client_is_told_of_its_loss),
+	    cmocka_unit_test(who_connects_again_is_told_of_a_loss),
 	    cmocka_unit_test(what_is_lost_behind_a_flush_is_told_too),
 	    cmocka_unit_test(flushes_carry_the_epoch),
 	};
