@@ -25,6 +25,7 @@ trap 'exit 1' INT TERM
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 skip() { echo "$*"; exit 77; }
+leave_out() { echo "skipped: $*"; } # a part of a test, with the reason; tools/dev/check counts it, too
 requires() { local c; for c in "$@"; do command -v "$c" >/dev/null || skip "$c is not installed"; done; }
 
 # expect_fail PATTERN COMMAND...: the command must fail and say something that matches

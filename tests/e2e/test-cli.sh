@@ -212,11 +212,15 @@ if command -v mandoc >/dev/null; then
 	for page in "$man"/man?/*; do
 		mandoc -T lint -W warning "$page" >"$dir/out" || fail "$(cat "$dir/out")"
 	done
+else
+	leave_out "the man pages' language: mandoc is not installed"
 fi
 if command -v systemd-analyze >/dev/null; then
 	sed -i "s|/usr/bin/strata|$dir/root/usr/bin/strata|" "$dir"/root/usr/lib/systemd/system/*.service
 	exits 0 systemd-analyze verify --man=no "$dir"/root/usr/lib/systemd/system/*.service
 	! grep -q strata "$dir/out" || fail "$(cat "$dir/out")"
+else
+	leave_out "the systemd units: systemd-analyze is not installed"
 fi
 # shellcheck disable=SC1091
 . "$dir/root/usr/share/bash-completion/completions/strata"

@@ -19,6 +19,7 @@
 #include "src/base/bytes.h"
 #include "src/base/mem.h"
 #include "tests/lib/ioe_fixture.h"
+#include "tests/lib/skip.h"
 
 enum { BLOCK = 4096, KIB = 1024, MIB = 1024 * 1024 };
 
@@ -541,7 +542,7 @@ static void a_block_device(void **state)
 	ioe_file_close(fx->e, f);
 	if (!loop_device_make(fx, "", dev, sizeof(dev))) {
 		mem_free(a);
-		skip();
+		skip_because("a loop device cannot be made here (root, /dev/loop-control)");
 	}
 	assert_int_equal(ioe_file_open(fx->e, dev, IOE_OPEN_LOCK, &f, errmsg), 0);
 	ioe_file_info(f, &info);
@@ -578,7 +579,7 @@ static void a_device_behind_the_page_cache_has_a_volatile_cache(void **state)
 
 	ioe_file_close(fx->e, f);
 	if (!loop_device_make(fx, "-r", dev, sizeof(dev)))
-		skip();
+		skip_because("a loop device cannot be made here (root, /dev/loop-control)");
 	assert_int_equal(ioe_file_open(fx->e, dev, IOE_OPEN_RDONLY, &f, NULL), 0);
 	ioe_file_info(f, &direct);
 	ioe_file_close(fx->e, f);

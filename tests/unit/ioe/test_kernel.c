@@ -24,6 +24,7 @@
 #include "src/base/mem.h"
 #include "src/ioe/file.h"
 #include "tests/lib/ioe_fixture.h"
+#include "tests/lib/skip.h"
 
 enum { KIB = 1024, MIB = 1024 * KIB, BLOCK = 4096 };
 
@@ -523,7 +524,7 @@ static void round_trip(struct ioe_fixture *fx, int (*answer)(long nr))
 		mem_free(a);
 		mem_free(b);
 		ioe_file_close(fx->e, f);
-		skip();
+		skip_because("no direct I/O in the directory of the test");
 	}
 	submits = submits_refused = 0;
 	submit_answer = answer;
@@ -567,7 +568,7 @@ static void what_io_submit_refuses_fails_alone(void **state)
 	if (!file_of(f)->is_direct) {
 		mem_free(a);
 		ioe_file_close(fx->e, f);
-		skip();
+		skip_because("no direct I/O in the directory of the test");
 	}
 	submits = 0;
 	submit_answer = refuses_the_third;
@@ -591,7 +592,7 @@ static void a_direct_write_that_ends_amid_a_sector_repeats_it(void **state)
 		mem_free(a);
 		mem_free(b);
 		ioe_file_close(fx->e, f);
-		skip();
+		skip_because("no direct I/O in the directory of the test");
 	}
 	moved_once = f->io_align + 100;
 	assert_int_equal(ioe_sync_write(fx, f, BLOCK, a, 2 * BLOCK), 0);

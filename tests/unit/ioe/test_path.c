@@ -15,6 +15,7 @@
 #include "src/base/bytes.h"
 #include "src/base/mem.h"
 #include "tests/lib/ioe_fixture.h"
+#include "tests/lib/skip.h"
 
 static void small_files_are_stored_and_loaded(void **state)
 {
@@ -174,7 +175,7 @@ static void run(const char *disk, const char *command)
 {
 	setenv("DISK", disk, 1);
 	if (system(command))
-		skip();
+		skip_because("this failed: %s", command);
 }
 
 /* One Linux partition from sector 2048 on. */

@@ -21,6 +21,7 @@
 #include "src/base/mem.h"
 #include "src/ioe/engine.h"
 #include "tests/lib/ioe_fixture.h"
+#include "tests/lib/skip.h"
 
 static const enum ioe_kind kinds[] = {IOE_URING, IOE_AIO};
 
@@ -197,7 +198,7 @@ static void in_child(void (*fn)(void))
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		skip();
+		skip_because("system calls cannot be forbidden here (seccomp)");
 	assert_int_equal(status, 0);
 }
 
@@ -273,7 +274,7 @@ static void auto_takes_io_uring_when_there_is_one(void **state)
 
 	(void)state;
 	if (ioe_new(&(struct ioe_config){.kind = IOE_URING}, &e))
-		skip();
+		skip_because("io_uring is not to be had here");
 	ioe_free(e);
 	assert_int_equal(ioe_new(&(struct ioe_config){0}, &e), 0);
 	assert_string_equal(ioe_name(e), "uring");
