@@ -25,7 +25,7 @@ WARN := -w
 endif
 VERSION   := $(shell cat VERSION 2>/dev/null)
 CFLAGS_ALL := -std=gnu11 -g -fno-omit-frame-pointer -fno-common -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DSTRATA_VERSION='"$(VERSION)"' \
-	-I. -I$(B)/gen $(OPT_$(VARIANT)) $(CFLAGS)
+	-I. -I$(B)/gen $(OPT_$(VARIANT)) $(OPT_HERE) $(CFLAGS)
 LDLIBS := -Wl,--as-needed -luring -laio -lisal -lrocksdb -lmicrohttpd -lcurl -ljansson -linih -lprotobuf-c -lgnutls -lblkid -lpthread -lm
 
 # ---- modules ---------------------------------------------------------------------------------------------------------
@@ -74,6 +74,8 @@ help: ## this list
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 .SECONDARY:
+# a unit test is compiled more often than it runs, and what takes time in it is what it tests
+$(B)/tests/unit/%.o: OPT_HERE := -O0
 $(B)/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC    $<")
@@ -140,7 +142,7 @@ $(foreach t,$(wildcard tests/fuzz/fuzz_*.c),$(eval $(call fuzz_rule,$(t))))
 -include $(shell find build -name '*.d' 2>/dev/null)
 
 # ---- what people run -------------------------------------------------------------------------------------------------
-.PHONY: deps deps-test unit programs check check-quick check-unit check-asan check-tsan check-e2e lint format clean install quickstart bench fuzz
+.PHONY: deps deps-test unit programs check check-quick check-unit check-asan check-tsan check-e2e check-long lint format clean install quickstart bench fuzz
 deps: ## install the Debian packages a build needs
 	@tools/dev/install-deps build
 deps-test: ## install those and what the tests need
@@ -160,6 +162,8 @@ check-tsan: ## unit tests under TSan
 	@tools/dev/check tsan
 check-e2e: ## end-to-end tests with real daemons
 	@tools/dev/check e2e
+check-long: deps-test ## the full-size runs, hours; ONLY="kill9 flips": these alone; SIZE=tiny: do they start?
+	@tools/dev/check-long
 
 FUZZ_SECS ?= 60
 fuzz: $(patsubst tests/fuzz/fuzz_%.c,fuzz-%,$(wildcard tests/fuzz/fuzz_*.c)) ## libFuzzer for FUZZ_SECS each; one of them: make fuzz-nbd

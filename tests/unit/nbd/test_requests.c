@@ -21,8 +21,10 @@ struct fx {
 	struct nbd_peer p;
 	struct mock_volume *v;
 	struct mock_rules *rules;
-	uint8_t *a, *b; /* IO_MAX + MIB */
+	const uint8_t *a; /* IO_MAX + MIB each */
+	uint8_t *b;
 };
+static uint8_t pattern[IO_MAX + MIB], answer[IO_MAX + MIB];
 
 static int setup_config(void **state, const struct sim_config *cfg)
 {
@@ -32,10 +34,8 @@ static int setup_config(void **state, const struct sim_config *cfg)
 	nbd_fixture_init_config(&fx.f, cfg, NULL);
 	fx.v = mock_volume_add(fx.f.vs, "vol", SIZE);
 	fx.rules = mock_rules(fx.f.vs);
-	fx.a = mem_alloc(IO_MAX + MIB);
-	fx.b = mem_alloc(IO_MAX + MIB);
-	for (uint32_t i = 0; i < IO_MAX + MIB; i++)
-		fx.a[i] = (uint8_t)(i * 2654435761u >> 24 | 1);
+	fx.a = pattern;
+	fx.b = answer;
 	*state = &fx;
 	return 0;
 }
@@ -56,8 +56,6 @@ static int teardown(void **state)
 	struct fx *fx = *state;
 
 	nbd_peer_close(&fx->p);
-	mem_free(fx->a);
-	mem_free(fx->b);
 	nbd_fixture_free(&fx->f);
 	return 0;
 }
@@ -775,5 +773,7 @@ int main(void)
 	    T(connections_share_a_volume),
 	};
 
+	for (uint32_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (uint8_t)(i * 2654435761u >> 24 | 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
