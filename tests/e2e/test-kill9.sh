@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # kill -9 of noded, metad or both, again and again, under a verifying writer whose client reconnects: nothing acknowledged is lost, the node serves again
-# within 2 s (the median: other work on the machine must not fail the test), and fsck is clean after every kill. Fsck needs everything stopped, so a round
+# within 2 s (the median: other work on the machine must not fail the test; STRATA_SLOWEST_MS=2000 holds every single one to it, on a machine that has nothing
+# else to do), and fsck is clean after every kill. Fsck needs everything stopped, so a round
 # has two kills: that of its victim, which `strata up` starts again beside what lives on, and then that of all daemons at once and of `strata up`
 # itself. STRATA_ROUNDS says how often (10).
 # shellcheck source=tests/e2e/lib.sh
@@ -46,9 +47,10 @@ wait "$writer" || fail "$(cat "$dir/writer.log")"
 cat "$dir/writer.log"
 mapfile -t times < <(printf '%s\n' "${times[@]}" | sort -n)
 n=${#times[@]} limit=${STRATA_RESTART_MS:-2000}
+slowest=${STRATA_SLOWEST_MS:-$((5 * limit))}
 echo "$n restarts to serving: median ${times[n / 2]} ms, 95 % in ${times[n * 95 / 100]} ms, slowest ${times[n - 1]} ms"
 [ "${times[n / 2]}" -le "$limit" ] || fail "a restart takes more than $limit ms"
-[ "${times[n - 1]}" -le $((5 * limit)) ] || fail "a restart took ${times[n - 1]} ms" # something else may have had the machine just then
+[ "${times[n - 1]}" -le "$slowest" ] || fail "a restart took ${times[n - 1]} ms, more than $slowest"
 strata check
 cluster_stop
 strata fsck --data "$dir/c" --runtime-dir "$dir/rt" --verify-data

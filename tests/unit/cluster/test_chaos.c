@@ -2,7 +2,9 @@
 /* Anybody is killed at any moment while volumes are opened, mapped, written, unmapped and closed. Then everybody comes back, and
  *   - everything that was asked by a process that lives is answered;
  *   - no two processes ever owned a volume at the same epoch, and epochs only grew;
- *   - what the devices hold is what the map says, and the space that is used is that of the mapped chunks. */
+ *   - what the devices hold is what the map says, and the space that is used is that of the mapped chunks.
+ *
+ *   STRATA_SEED=n    this seed alone      STRATA_SEEDS=n   that many      STRATA_SEED_FIRST=n   from this one on */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,8 +18,9 @@
 #include "src/base/mem.h"
 #include "src/base/rand.h"
 #include "tests/lib/cluster/cluster_world.h"
+#include "tests/lib/env.h"
 
-enum { MIB = 1 << 20, VOLUMES = 3, CHUNKS = 24, STEPS = 300, OWNERS = 4096 };
+enum { MIB = 1 << 20, VOLUMES = 3, CHUNKS = 24, STEPS = 300, OWNERS = 4096, SEEDS_OF_A_CHECK = 40 };
 #define MS ((uint64_t)1000000)
 
 static struct cworld w;
@@ -247,9 +250,9 @@ static void run_one(uint64_t seed)
 
 static void everything_holds_whoever_dies(void **state)
 {
-	const char *seed = getenv("SEED"), *rounds = getenv("ROUNDS");
-	uint64_t first = seed ? strtoull(seed, NULL, 10) : 1;
-	uint64_t n = rounds ? strtoull(rounds, NULL, 10) : seed ? 1 : 40;
+	uint64_t only = env_number("STRATA_SEED", 0);
+	uint64_t first = only ? only : env_number("STRATA_SEED_FIRST", 1);
+	uint64_t n = only ? 1 : env_number("STRATA_SEEDS", SEEDS_OF_A_CHECK);
 
 	(void)state;
 	for (uint64_t i = first; i < first + n; i++) {

@@ -18,6 +18,7 @@
 
 #include "src/base/log.h"
 #include "tests/lib/device_workload.h"
+#include "tests/lib/env.h"
 
 enum { SEEDS_OF_A_CHECK = 100 };
 
@@ -25,13 +26,6 @@ static struct {
 	uint64_t runs, opens, kills, losses, clean_closes, lapped, checkpoints, torn, unresolved,
 	    bad, reads, refused, faults;
 } seen;
-
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}
 
 static void dump(const struct device_workload *wl)
 {
@@ -109,9 +103,9 @@ static bool run_seed(uint64_t seed, bool verbose)
 
 static void nothing_illegal_is_ever_answered(void **state)
 {
-	uint64_t only = number_from("STRATA_SEED", UINT64_MAX);
-	uint64_t first = number_from("STRATA_SEED_FIRST", 1);
-	uint64_t n = number_from("STRATA_SEEDS", SEEDS_OF_A_CHECK);
+	uint64_t only = env_number("STRATA_SEED", UINT64_MAX);
+	uint64_t first = env_number("STRATA_SEED_FIRST", 1);
+	uint64_t n = env_number("STRATA_SEEDS", SEEDS_OF_A_CHECK);
 	uint64_t failed = 0;
 
 	(void)state;

@@ -20,6 +20,7 @@
 #include "src/base/log.h"
 #include "src/base/mem.h"
 #include "tests/lib/device_fixture.h"
+#include "tests/lib/env.h"
 #include "tools/fsck/fsck.h"
 
 enum { SLOTS = 40, LATE = 6, STRIDE_OF_A_CHECK = 997, PLACES_MAX = 128 };
@@ -395,8 +396,7 @@ static void flip_all(void)
 
 static uint32_t stride(void)
 {
-	const char *text = getenv("STRATA_FLIPS");
-	uint32_t n = text ? (uint32_t)strtoul(text, NULL, 10) : STRIDE_OF_A_CHECK;
+	uint32_t n = (uint32_t)env_number("STRATA_FLIPS", STRIDE_OF_A_CHECK);
 
 	return n ? n : 1;
 }

@@ -16,18 +16,12 @@
 #include "src/base/log.h"
 #include "src/base/math.h"
 #include "tests/lib/device_workload.h"
+#include "tests/lib/env.h"
 #include "tools/fsck/fsck.h"
 
 enum { SEEDS_OF_A_CHECK = 30 };
 
 static uint64_t checks, unclean, notes, blocks;
-
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}
 
 static void on_found(void *arg, const struct fsck_finding *f)
 {
@@ -99,9 +93,9 @@ static bool run_seed(uint64_t seed, bool verbose)
 
 static void fsck_has_nothing_to_say(void **state)
 {
-	uint64_t only = number_from("STRATA_SEED", UINT64_MAX);
-	uint64_t first = number_from("STRATA_SEED_FIRST", 1);
-	uint64_t n = number_from("STRATA_SEEDS", SEEDS_OF_A_CHECK);
+	uint64_t only = env_number("STRATA_SEED", UINT64_MAX);
+	uint64_t first = env_number("STRATA_SEED_FIRST", 1);
+	uint64_t n = env_number("STRATA_SEEDS", SEEDS_OF_A_CHECK);
 	uint64_t failed = 0;
 
 	(void)state;

@@ -10,16 +10,10 @@
 #include <cmocka.h>
 
 #include "src/base/log.h"
+#include "tests/lib/env.h"
 #include "tests/lib/nbd/nbd_hostile.h"
 
 enum { CASES_PER_WORLD = 1000 };
-
-static uint64_t env_number(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 10) : otherwise;
-}
 
 static void hostile_cases(void **state)
 {

@@ -3,7 +3,7 @@
  * server that delay, fail, go away, lose power and run full. One seed is one run, event for event:
  *
  *   STRATA_SEED=7 build/plain/tests/unit/volume/test_volume_random        that seed only
- *   STRATA_SEEDS=500 ...                                                  so many, from 1
+ *   STRATA_SEEDS=500 ...                                                  so many, from 1, or STRATA_SEED_FIRST
  *
  * A run is rounds: flush; random requests in flight together; wait; read everything back. What a sector may hold follows from
  * the requests that overlap it, in the order of their submission: the last one that succeeded, or a later one that failed.
@@ -21,6 +21,7 @@
 #include "src/base/log.h"
 #include "src/base/math.h"
 #include "src/base/mem.h"
+#include "tests/lib/env.h"
 #include "tests/lib/volume_fixture.h"
 
 enum {
@@ -28,6 +29,7 @@ enum {
 	SIZE = 8 * CHUNK + 17 * BLOCK_BYTES,
 	SECTORS = SIZE / SECTOR_BYTES,
 	HANDLES = 3,
+	SEEDS_OF_A_CHECK = 40,
 	OPS_MAX = 64, /* in a round */
 };
 
@@ -493,9 +495,9 @@ static void play(uint64_t seed)
 
 static void random_runs(void **state)
 {
-	const char *one = getenv("STRATA_SEED"), *many = getenv("STRATA_SEEDS");
-	uint64_t first = one ? strtoull(one, NULL, 0) : 1;
-	uint64_t n = one ? 1 : many ? strtoull(many, NULL, 0) : 40;
+	uint64_t only = env_number("STRATA_SEED", 0);
+	uint64_t first = only ? only : env_number("STRATA_SEED_FIRST", 1);
+	uint64_t n = only ? 1 : env_number("STRATA_SEEDS", SEEDS_OF_A_CHECK);
 
 	(void)state;
 	for (uint64_t seed = first; seed < first + n; seed++) {

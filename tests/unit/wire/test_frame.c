@@ -13,6 +13,7 @@
 #include "src/base/rand.h"
 #include "src/wire/control.h"
 #include "src/wire/frame.h"
+#include "tests/lib/env.h"
 
 static void a_header_says_what_was_put_in(void **state)
 {
@@ -304,14 +305,14 @@ static void random_bytes_do_no_harm(void **state)
 	    CONTROL_TABLE(X)
 #undef X
 	};
-	uint64_t live = mem_live();
+	uint64_t live = mem_live(), cases = env_number("STRATA_FUZZ_CASES", 200000);
 	uint8_t hello[1024], buf[1024];
 	size_t hello_n = pack_hello(hello, sizeof(hello));
 	struct rand rng;
 
 	(void)state;
 	rand_seed(&rng, 7);
-	for (int i = 0; i < 200000; i++) {
+	for (uint64_t i = 0; i < cases; i++) {
 		ProtobufCMessage *msg;
 		size_t n = rand_below(&rng, 64);
 		uint16_t type = types[rand_below(&rng, ARRAY_LEN(types))];
