@@ -12,6 +12,7 @@
 #include "src/base/mem.h"
 #include "tests/lib/cluster/cluster_world.h"
 #include "tests/lib/cluster/openapi.h"
+#include "tests/lib/skip.h"
 
 enum { MIB = 1 << 20 };
 
@@ -88,10 +89,8 @@ static void answers_are_what_openapi_says(void **state)
 	struct san_job_create odd;
 
 	(void)state;
-	if (!openapi_load(&spec)) {
-		print_message("needs python3-yaml, and the top of the tree as directory\n");
-		skip();
-	}
+	if (!openapi_load(&spec))
+		skip_because("needs python3-yaml, and the top of the tree as directory");
 	cworld_init(&w, 1);
 	cworld_metad_start(&w);
 	for (int k = 1; k <= 2; k++) {
