@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Idle daemons use little memory and no CPU: a volume of 1 TiB is open over NBD, 10 GiB of it are mapped (a block in each of 10,240 chunks, scattered over all of it), on
-# devices of 100 GiB. noded has at most 64 MiB resident; metad's is printed. And no thread of either, of ours or of a library, wakes periodically faster
+# two devices of 50 GiB. noded has at most 64 MiB resident; metad's is printed. And no thread of either, of ours or of a library, wakes periodically faster
 # than once a second. What there is: a device looks each 2 s whether slots may retire (for 30 s after the last write), and the link of metad and noded
-# is used each 5 s; in those 30 s together less than 1.5 a second. Every wait ends with a voluntary context switch, so these are counted.
+# is used each 5 s; in those 30 s together less than two a second. Every wait ends with a voluntary context switch, so these are counted.
 # IDLE=60: over so many seconds (10), and only when those 30 s are over, so that one wakeup a second is the limit.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -64,7 +64,7 @@ quiet() {
 	awk -v max="$(awk "BEGIN {print $1 * $2}")" 'NR == FNR {was[$1] = $3; next} $3 - was[$1] > max {print $2, "woke", $3 - was[$1], "times"; n++} END {exit n > 0}' \
 		"$dir/a" "$dir/b"
 }
-limit=1.5
+limit=2
 wait_until 90 quiet 3 $limit # what was written is still brought home
 if [ "$seconds" -ge 60 ]; then
 	limit=1

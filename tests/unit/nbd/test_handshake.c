@@ -21,15 +21,26 @@ struct fx {
 	uint8_t data[8192];
 };
 
-static int setup(void **state)
+static int setup_limits(void **state, const struct nbd_limits *limits)
 {
 	static struct fx fx;
 
 	memset(&fx, 0, sizeof(fx));
-	nbd_fixture_init(&fx.f, 1, NULL);
+	nbd_fixture_init(&fx.f, 1, limits);
 	mock_volume_add(fx.f.vs, "vol", 8 * MIB);
 	*state = &fx;
 	return 0;
+}
+
+/* The least pool: what is served here is small, and a sanitizer marks every byte of a pool, of which each of thousands of connections has one. */
+static int setup(void **state)
+{
+	return setup_limits(state, &(struct nbd_limits){.pool_bytes = MIB + 8192});
+}
+
+static int setup_usual(void **state)
+{
+	return setup_limits(state, NULL);
 }
 
 static int teardown(void **state)
@@ -869,7 +880,7 @@ int main(void)
 	    T(of_several_none_is_the_default),
 	    T(snapshots_do_not_count_for_the_default),
 	    T(without_volumes_there_is_no_default),
-	    T(info_tells_what_is_asked),
+	    cmocka_unit_test_setup_teardown(info_tells_what_is_asked, setup_usual, teardown),
 	    T(malformed_info_is_invalid),
 	    T(names_that_cannot_be),
 	    T(snapshots_are_read_only),
