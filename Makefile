@@ -150,7 +150,7 @@ deps-test: ## install those and what the tests need
 unit: $(UNIT_BIN) ## build the unit tests of VARIANT=plain|asan|tsan
 programs: $(BINS:%=$(B)/bin/%)
 
-check: deps-test ## everything CI runs: lint, unit tests (plain and ASan+UBSan), end-to-end tests
+check: deps-test ## everything CI runs: lint, unit tests (plain, ASan+UBSan, TSan where there are threads), end-to-end tests
 	@tools/dev/check all
 check-quick: ## lint and unit tests; no root, no network, no device
 	@tools/dev/check quick
@@ -158,7 +158,7 @@ check-unit: ## unit tests of the plain build
 	@tools/dev/check unit
 check-asan: ## unit tests under ASan+UBSan
 	@tools/dev/check asan
-check-tsan: ## unit tests under TSan
+check-tsan: ## all unit tests under TSan
 	@tools/dev/check tsan
 check-e2e: ## end-to-end tests with real daemons
 	@tools/dev/check e2e
