@@ -28,21 +28,23 @@ static void the_same_seed_is_the_same_run(void **state)
 {
 	struct result *r =
 	    mmap(NULL, 2 * sizeof(*r), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *others[SEEDS + 1] = {0};
 	uint64_t last = 0;
-	void *other;
 
 	(void)state;
 	assert_true(r != MAP_FAILED);
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 		run(seed, &r[0]);
-		other = malloc(12345 * seed); /* so that nothing lies where it lay before */
-		assert_non_null(other);
+		others[seed] = malloc(12345 * seed); /* so that nothing lies where it lay before */
+		assert_non_null(others[seed]);
 		run(seed, &r[1]);
 		assert_true(r[0].hash == r[1].hash);
 		assert_true(r[0].hash != last);
 		assert_true(r[0].events == r[1].events && r[0].ops == r[1].ops);
 		last = r[0].hash;
 	}
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		free(others[seed]);
 	munmap(r, 2 * sizeof(*r));
 }
 
