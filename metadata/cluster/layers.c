@@ -285,13 +285,13 @@ static void sweep_dropped(struct session_call *call, int status, const ProtobufC
 static void sweep_end(struct layer_sweep *sw, int status)
 {
 	struct cluster *c = sw->c;
+	/* one that left stays registered */
 	struct cluster_device *d = cluster_device_by_no(c, sw->dev);
 
 	if (status && status != -ENOTCONN)
 		log_warn("records of layers that are gone may stay on a device",
 			 "device=%u error=%s", sw->dev, err_name(status));
-	if (d)
-		d->layers_sweeping = false;
+	d->layers_sweeping = false;
 	session_put(sw->s);
 	mem_free(sw);
 	cluster_op_end(c);

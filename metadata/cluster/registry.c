@@ -339,8 +339,17 @@ struct cluster_pool *cluster_pool_by_no(struct cluster *c, uint32_t no)
 	FIND(cluster_pool, pools, x->no == no)
 }
 
-struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name){
-    FIND(cluster_pool, pools, x->state == CLUSTER_POOL_READY && !strcmp(x->name, name))}
+struct cluster_pool *cluster_pool_by_name(struct cluster *c, const char *name)
+{
+	FIND(cluster_pool, pools, x->state == CLUSTER_POOL_READY && !strcmp(x->name, name))
+}
+
+struct session *cluster_device_session(struct cluster *c, const struct cluster_device *d)
+{
+	struct cluster_node *n = cluster_node_by_no(c, d->node);
+
+	return n ? n->session : NULL;
+}
 
 uint32_t cluster_node_devices_n(struct cluster *c, const struct cluster_node *node)
 {
@@ -352,13 +361,6 @@ uint32_t cluster_node_devices_n(struct cluster *c, const struct cluster_node *no
 		n += d->node == node->no && d->member == CLUSTER_MEMBER;
 	}
 	return n;
-}
-
-struct session *cluster_device_session(struct cluster *c, const struct cluster_device *d)
-{
-	struct cluster_node *n = cluster_node_by_no(c, d->node);
-
-	return n ? n->session : NULL;
 }
 
 bool cluster_space_may_come(struct cluster *c, uint32_t pool)
